@@ -1,0 +1,238 @@
+//! Typed errors: what happened, to whom, and what to do about it.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Why a socket operation failed, without any type of an operating system or runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum SocketError {
+    /// Nothing listens at the address.
+    #[error("connection refused")]
+    Refused,
+    /// The other end sent RST.
+    #[error("connection reset by peer")]
+    Reset,
+    /// We wrote to a connection that the other end has closed.
+    #[error("broken pipe")]
+    BrokenPipe,
+    /// The operating system gave up waiting.
+    #[error("i/o timeout")]
+    TimedOut,
+    /// No route to the host.
+    #[error("no route to host")]
+    HostUnreachable,
+    /// No route to the network.
+    #[error("network is unreachable")]
+    NetworkUnreachable,
+    /// The name does not exist or has no address.
+    #[error("no such host")]
+    NameNotFound,
+    /// The resolver failed.
+    #[error("name lookup failed")]
+    LookupFailed,
+    /// Somebody else listens at the address.
+    #[error("address already in use")]
+    AddressInUse,
+    /// The address is not one of this machine.
+    #[error("cannot assign requested address")]
+    AddressNotAvailable,
+    /// The operating system forbids it.
+    #[error("permission denied")]
+    PermissionDenied,
+    /// Out of descriptors or memory.
+    #[error("too many open files")]
+    Exhausted,
+    /// The stream ended where it must not.
+    #[error("unexpected end of stream")]
+    UnexpectedEof,
+    /// Anything else.
+    #[error("i/o error")]
+    Other,
+}
+
+/// Why a WebSocket could not be set up.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LinkFailure {
+    /// The server answered the upgrade request with another status than 101.
+    #[error("the server answered the upgrade with HTTP status {0}")]
+    Status(u16),
+    /// The connection broke during the handshake.
+    #[error("the connection failed during the handshake: {0}")]
+    Io(#[from] SocketError),
+    /// The answer is no valid WebSocket handshake.
+    #[error("invalid WebSocket handshake: {0}")]
+    Handshake(String),
+    /// The driver was built without what the link needs.
+    #[error("{0} is not supported by this build")]
+    Unsupported(&'static str),
+}
+
+/// Why a link is not, or no longer, usable. The text goes to logs and to [`StopReason`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
+pub enum LinkError {
+    /// The server's address could not be resolved or reached.
+    #[error("dial {address}: {error}")]
+    Dial {
+        /// `host:port` of the server.
+        address: String,
+        /// The last error of all addresses tried.
+        error: SocketError,
+    },
+    /// The upgrade to a WebSocket failed.
+    #[error("{0}")]
+    Upgrade(String),
+    /// The server refused the upgrade for good: an HTTP status that a retry can't change.
+    #[error("the server refused the connection with HTTP status {0}; check the URL")]
+    Refused(u16),
+    /// The server rejected the token.
+    #[error("authentication failed: {0}")]
+    Rejected(String),
+    /// The peer speaks another major version of the protocol.
+    #[error("the peer speaks protocol version 0x{0:02x}, this side speaks 0x01; update the older side")]
+    Version(u8),
+    /// A deadline passed.
+    #[error("{0}")]
+    Timeout(&'static str),
+    /// The peer broke the protocol.
+    #[error("protocol error: {0}")]
+    Protocol(String),
+    /// The peer closed the WebSocket.
+    #[error("closed by the peer{0}")]
+    Closed(String),
+    /// The connection broke.
+    #[error("connection lost: {0}")]
+    Lost(SocketError),
+    /// We are shutting down.
+    #[error("shutting down")]
+    Shutdown,
+}
+
+impl LinkError {
+    /// Whether trying again can't help: the operator must act.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Rejected(_) | Self::Version(_))
+    }
+}
+
+/// Why a channel ended otherwise than by a regular close. The text travels in Disconnect and
+/// ConnectResponse messages.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
+pub enum ChannelError {
+    /// The target could not be reached; the text is the one that Go's dialler would give.
+    #[error("dial tcp {target}: {error}")]
+    Dial {
+        /// What was asked for.
+        target: String,
+        /// Why not.
+        error: SocketError,
+    },
+    /// The target could not be reached in time.
+    #[error("dial tcp {target}: i/o timeout")]
+    DialTimeout {
+        /// What was asked for.
+        target: String,
+    },
+    /// The request names no usable target.
+    #[error("invalid target: {0}")]
+    InvalidTarget(&'static str),
+    /// This peer does not dial for the other one.
+    #[error("this peer accepts no connect requests")]
+    NotADialSide,
+    /// The channel id is in use.
+    #[error("duplicate channel")]
+    Duplicate,
+    /// A limit is reached.
+    #[error("too many channels")]
+    TooMany,
+    /// The other side did not answer the Connect in time.
+    #[error("no connect response within {} s", .0.as_secs())]
+    ResponseTimeout(Duration),
+    /// The other side answered the Connect with a failure.
+    #[error("{0}")]
+    Refused(String),
+    /// The local socket failed.
+    #[error("{0}")]
+    Socket(SocketError),
+    /// The other side disconnected with a reason.
+    #[error("{0}")]
+    Remote(String),
+    /// The link is gone.
+    #[error("link lost")]
+    LinkLost,
+    /// A stalled reader while the receive budget was full.
+    #[error("receive queue overflow")]
+    Overflow,
+    /// The other side broke a rule of the channel.
+    #[error("protocol error: {0}")]
+    Protocol(&'static str),
+    /// The target was closed before everything was written to it.
+    #[error("closed by the target before all data was delivered")]
+    Truncated,
+    /// We are shutting down.
+    #[error("shutting down")]
+    Shutdown,
+}
+
+/// Why [`Command::Open`](crate::io::Command::Open) or an accepted connection was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
+pub enum OpenError {
+    /// No link came up in time.
+    #[error("no link to the server")]
+    NoLink,
+    /// The other side could not connect to the target.
+    #[error("connect failed: {0}")]
+    Connect(#[from] ChannelError),
+    /// A limit is reached.
+    #[error("too many connections")]
+    TooMany,
+    /// This engine opens no channels.
+    #[error("this peer opens no channels")]
+    Unsupported,
+    /// We are shutting down.
+    #[error("shutting down")]
+    Shutdown,
+}
+
+/// Why an engine stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
+pub enum StopReason {
+    /// [`Command::Shutdown`](crate::io::Command::Shutdown) is done.
+    #[error("shut down")]
+    Shutdown,
+    /// No link can be had any more.
+    #[error("{0}")]
+    Link(LinkError),
+    /// The SOCKS listener could not be opened.
+    #[error("failed to listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why not.
+        error: SocketError,
+    },
+}
+
+/// Why a configuration is unusable.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// The server URL can't be used.
+    #[error("malformed ws or wss URL: {0}")]
+    Url(String),
+    /// A token is longer than the wire can carry.
+    #[error("a token has at most 255 bytes, this one has {0}")]
+    TokenTooLong(usize),
+    /// A token must not be empty here.
+    #[error("the token is empty")]
+    EmptyToken,
+    /// The token text is reserved.
+    #[error("'anonymous' is reserved and cannot be used as a token")]
+    ReservedToken,
+    /// Only one of user name and password is given.
+    #[error("SOCKS authentication needs both a user name and a password")]
+    HalfCredentials,
+    /// A user name or password is longer than RFC 1929 allows.
+    #[error("a SOCKS user name or password has at most 255 bytes")]
+    CredentialsTooLong,
+}

@@ -1,0 +1,106 @@
+//! Identifiers that cross the border between engine and driver, or travel on the wire.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+/// Declares an id that is an index into an [`Arena`](crate::arena::Arena) plus a generation, so
+/// that an id kept after its object is gone never names a newer object.
+macro_rules! arena_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name {
+            pub(crate) index: u32,
+            pub(crate) generation: u32,
+        }
+
+        impl $name {
+            /// A number that is unique among all ids of this kind: the generation in the high
+            /// half, the index in the low half. For maps and logs of a driver.
+            #[must_use]
+            pub const fn as_u64(self) -> u64 {
+                (self.generation as u64) << 32 | self.index as u64
+            }
+        }
+
+        impl crate::arena::ArenaId for $name {
+            fn from_parts(index: u32, generation: u32) -> Self {
+                Self { index, generation }
+            }
+            fn parts(self) -> (u32, u32) {
+                (self.index, self.generation)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}.{}"), self.index, self.generation)
+            }
+        }
+    };
+}
+
+arena_id!(
+    /// One WebSocket between two peers. Allocated by the engine.
+    LinkId,
+    "link"
+);
+arena_id!(
+    /// One local TCP socket or in-memory stream. Allocated by the engine.
+    SocketId,
+    "socket"
+);
+arena_id!(
+    /// One listening TCP socket. Allocated by the engine.
+    ListenerId,
+    "listener"
+);
+arena_id!(
+    /// One name lookup. Allocated by the engine.
+    QueryId,
+    "query"
+);
+arena_id!(
+    /// A channel's place in the engine; the wire knows it by its [`ChannelId`].
+    ChannelKey,
+    "channel"
+);
+
+/// Names something that the driver offers to the engine (an upgrade request, an accepted socket,
+/// a channel that an embedder wants) until the engine answers. Allocated by the driver, never
+/// reused while unanswered, and answered exactly once.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ticket(pub u64);
+
+/// The id of a channel on the wire: 16 raw bytes, shown as a UUID (protocol: message body `id`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId(pub [u8; 16]);
+
+impl fmt::Debug for ChannelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for ChannelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Uuid::from_bytes(self.0).as_hyphenated().fmt(f)
+    }
+}
+
+/// The identity of a client process, shared by all its links: a UUID (protocol: `instance`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct InstanceId(pub Uuid);
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}

@@ -1,0 +1,5 @@
+//! SOCKS5 (RFC 1928, RFC 1929) as state machines and codecs.
+
+mod address;
+
+pub use address::TargetAddr;

@@ -1,0 +1,323 @@
+//! The messages of the protocol as values. Protocol section 3; extension messages: `docs/extensions.md`.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::ids::{ChannelId, InstanceId};
+use crate::secret::Token;
+
+/// One message. Every WebSocket binary message carries exactly one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// 0x01: a client introduces itself in-band.
+    Auth(Auth),
+    /// 0x02: the server's verdict.
+    AuthResponse(AuthResponse),
+    /// 0x03: open a channel.
+    Connect(Connect),
+    /// 0x04: stream bytes or one datagram.
+    Data(Data),
+    /// 0x05: the dial side's verdict.
+    ConnectResponse(ConnectResponse),
+    /// 0x06: a channel ends.
+    Disconnect(Disconnect),
+    /// 0x07: a provider manages connector tokens.
+    Connector(Connector),
+    /// 0x08: the server's verdict on 0x07.
+    ConnectorResponse(ConnectorResponse),
+    /// 0x09: a line for the other side's log.
+    Log(Log),
+    /// 0x0A: how many partners are connected.
+    Partners(Partners),
+    /// 0x0B to 0x11: direct mode, which we stay out of.
+    Direct(Direct),
+    /// 0xE0: first message of each side on a link with extensions.
+    Hello(Hello),
+    /// 0xE1: more credit for a channel.
+    Window(Window),
+    /// 0xE2: the sender's direction of a channel has ended.
+    Finish(Finish),
+    /// 0xE3: messages received so far.
+    Ack(Ack),
+    /// Any other type; ignored.
+    Unknown(u8),
+}
+
+/// Body of 0x01.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// The token in plain text.
+    pub token: Token,
+    /// Whether the client dials (reverse) instead of offering SOCKS.
+    pub reverse: bool,
+    /// The client process.
+    pub instance: InstanceId,
+}
+
+/// Body of 0x02.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthResponse {
+    /// Welcome. The token, if any, replaces the client's for later logins.
+    Success {
+        /// A token that the server assigned.
+        assigned: Option<Token>,
+    },
+    /// Go away. The text may be empty.
+    Failure {
+        /// Why.
+        error: String,
+    },
+}
+
+/// The kind of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// 1: a byte stream.
+    Tcp,
+    /// 2: an association.
+    Udp,
+}
+
+/// Body of 0x03.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// The new channel, id chosen by the sender.
+    pub channel: ChannelId,
+    /// What to open.
+    pub request: ConnectRequest,
+    /// Tail of the 0x02 era: rebind an existing channel. Never sent.
+    pub resume: bool,
+}
+
+/// What a Connect asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectRequest {
+    /// A TCP connection. The address is an IP or a name, without brackets; it may be empty and
+    /// the port may be 0 (both to be answered with a failure).
+    Tcp {
+        /// IP address or name as text.
+        address: String,
+        /// Port.
+        port: u16,
+    },
+    /// A UDP association.
+    Udp,
+    /// A protocol number that nobody knows (to be answered with a failure).
+    Unknown(u8),
+}
+
+/// Compression of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// 0 (and, on input, any unknown number): as it is.
+    None,
+    /// 1: gzip.
+    Gzip,
+}
+
+/// Body of 0x04.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Data {
+    /// The channel.
+    pub channel: ChannelId,
+    /// How `payload` is compressed.
+    pub compression: Compression,
+    /// The bytes as on the wire.
+    pub payload: Bytes,
+    /// `None`: stream bytes. `Some`: one datagram.
+    pub datagram: Option<Endpoints>,
+    /// Tail of the 0x02 era (direct mode). Never sent.
+    pub sequence: Option<u64>,
+}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Data")
+            .field("channel", &self.channel)
+            .field("compression", &self.compression)
+            .field("payload", &format_args!("{} bytes", self.payload.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// The address tail of a UDP Data message. Real programs send two blocks, of which one is unused
+/// (empty address, port 0); the published page knows one. Both are accepted, two are sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoints {
+    /// `source` then `target`.
+    Two {
+        /// Where the datagram came from (dial side to SOCKS side), else unused.
+        source: Endpoint,
+        /// Where it shall go (SOCKS side to dial side), else unused.
+        target: Endpoint,
+    },
+    /// A single block: the target towards the dial side, the source otherwise. Accepted, never
+    /// sent by the engine (real peers drop the link on it).
+    One(Endpoint),
+}
+
+/// One address block of a UDP Data message.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Endpoint {
+    /// IP address or name as text; empty = unused.
+    pub address: String,
+    /// Port; 0 = unused.
+    pub port: u16,
+}
+
+/// Body of 0x05.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectResponse {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Connected, or why not (the text may be empty).
+    pub result: Result<(), String>,
+}
+
+/// Body of 0x06.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disconnect {
+    /// The channel.
+    pub channel: ChannelId,
+    /// `None`, empty or `EOF`: a regular end.
+    pub error: Option<String>,
+}
+
+/// Body of 0x07.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connector {
+    /// A fresh id of this request, echoed in the answer.
+    pub request: ChannelId,
+    /// The connector token; empty with `Add` lets the server choose.
+    pub token: Token,
+    /// What to do with it.
+    pub operation: ConnectorOperation,
+}
+
+/// Operation of a Connector message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectorOperation {
+    /// 1.
+    Add,
+    /// 2.
+    Remove,
+}
+
+/// Body of 0x08.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectorResponse {
+    /// The id of the request.
+    pub request: ChannelId,
+    /// The token in force (add), nothing (remove), or why not.
+    pub result: Result<Option<Token>, String>,
+}
+
+/// Body of 0x09.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Log {
+    /// trace, debug, info, warn or error; anything else counts as debug.
+    #[serde(default)]
+    pub level: String,
+    /// The line.
+    #[serde(default)]
+    pub msg: String,
+}
+
+/// Body of 0x0A.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Partners {
+    /// How many.
+    #[serde(default)]
+    pub count: u64,
+}
+
+/// A message of direct mode (0x0B to 0x11); its JSON text is kept as it came.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Direct {
+    /// Which.
+    pub kind: DirectKind,
+    /// The JSON text; valid UTF-8 and valid JSON.
+    pub json: Bytes,
+}
+
+impl fmt::Debug for Direct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Direct({:?}, {} bytes)", self.kind, self.json.len())
+    }
+}
+
+/// The messages of direct mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DirectKind {
+    /// 0x0B.
+    Capabilities,
+    /// 0x0C.
+    Rendezvous,
+    /// 0x0D.
+    Status,
+    /// 0x0E.
+    ChannelBind,
+    /// 0x0F.
+    ChannelMigrate,
+    /// 0x10.
+    ChannelMigrateAck,
+    /// 0x11.
+    ChannelDataAck,
+}
+
+/// Body of 0xE0: what the sender grants and accepts. Unknown kinds are skipped.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Hello {
+    /// Kind 1: the initial window, in bytes, that the sender grants per channel.
+    pub window: Option<u32>,
+    /// Kind 2: the sender understands Finish.
+    pub finish: bool,
+    /// Kind 3: the session to start or to take over.
+    pub session: Option<SessionHello>,
+}
+
+/// Value of kind 3 of a Hello.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionHello {
+    /// The session.
+    pub id: [u8; 16],
+    /// Proves that the sender owns it.
+    pub secret: [u8; 16],
+    /// How many messages the sender has received in it.
+    pub received: u64,
+    /// Bit set; see `docs/extensions.md`.
+    pub flags: u8,
+}
+
+impl fmt::Debug for SessionHello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionHello")
+            .field("received", &self.received)
+            .field("flags", &self.flags)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Body of 0xE1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The channel.
+    pub channel: ChannelId,
+    /// How many more bytes of whole Data messages (headers included) may be sent.
+    pub bytes: u32,
+}
+
+/// Body of 0xE2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finish {
+    /// The channel.
+    pub channel: ChannelId,
+}
+
+/// Body of 0xE3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// How many messages the sender has received in this session.
+    pub received: u64,
+}
