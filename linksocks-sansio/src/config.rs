@@ -1,0 +1,254 @@
+//! Every default, limit and timeout, each in one place and with its source.
+//!
+//! The structs are `#[non_exhaustive]`: start from `new` or `default` and set fields.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::error::ConfigError;
+use crate::secret::{Credentials, Token};
+use crate::url::ServerUrl;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// What a [`ClientEngine`](crate::ClientEngine) does.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClientConfig {
+    /// The server.
+    pub server: ServerUrl,
+    /// The secret that decides the role; see [`Token::anonymous`].
+    pub token: Token,
+    /// How many links to keep (`--threads`). Each channel stays on one of them. Default 1.
+    pub links: usize,
+    /// Where to offer SOCKS5; `None` = only [`Command::Open`](crate::io::Command::Open).
+    pub listen: Option<SocketAddr>,
+    /// Listen before the first link is up (`--socks-no-wait`). Default false.
+    pub listen_early: bool,
+    /// What applications must present. Default none.
+    pub credentials: Option<Credentials>,
+    /// Connect again after a link is lost (`--no-reconnect` switches it off). Default true.
+    pub reconnect: bool,
+    /// Delays between attempts.
+    pub backoff: BackoffConfig,
+    /// What both engines share.
+    pub relay: RelayConfig,
+}
+
+impl ClientConfig {
+    /// The defaults for a server and a token.
+    #[must_use]
+    pub fn new(server: ServerUrl, token: Token) -> Self {
+        Self {
+            server,
+            token,
+            links: 1,
+            listen: None,
+            listen_early: false,
+            credentials: None,
+            reconnect: true,
+            backoff: BackoffConfig::default(),
+            relay: RelayConfig::default(),
+        }
+    }
+}
+
+/// What a [`ServerEngine`](crate::ServerEngine) does.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// Tokens whose clients may connect to targets through this server (forward mode).
+    pub forward_tokens: Vec<Token>,
+    /// What both engines share.
+    pub relay: RelayConfig,
+}
+
+impl ServerConfig {
+    /// A server in forward mode with one token.
+    ///
+    /// # Errors
+    /// [`ConfigError::EmptyToken`]; [`ConfigError::ReservedToken`] for `anonymous`, which stands for
+    /// a client without a token.
+    pub fn forward(token: Token) -> Result<Self, ConfigError> {
+        if token.expose().is_empty() {
+            return Err(ConfigError::EmptyToken);
+        }
+        if token.is_anonymous() {
+            return Err(ConfigError::ReservedToken);
+        }
+        Ok(Self { forward_tokens: vec![token], relay: RelayConfig::default() })
+    }
+}
+
+/// Delays between attempts to connect: `first`, then times `factor` after each failure up to
+/// `max`, each varied by `jitter`. Starts over after a successful login.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct BackoffConfig {
+    /// The first delay. Default 1 s (as the real client).
+    pub first: Duration,
+    /// Growth per failure. Default 1.5 (as the real client).
+    pub factor: f64,
+    /// The longest delay. Default 60 s (the real client's 10 min is unkind after an outage).
+    pub max: Duration,
+    /// Each delay is varied by up to this share, so that many clients don't return in step.
+    /// Default 0.2.
+    pub jitter: f64,
+}
+
+impl Default for BackoffConfig {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(1), factor: 1.5, max: Duration::from_secs(60), jitter: 0.2 }
+    }
+}
+
+/// Settings that both engines share.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RelayConfig {
+    /// Deadlines and intervals.
+    pub timeouts: Timeouts,
+    /// Budgets and counts.
+    pub limits: Limits,
+    /// What to negotiate with peers of our own kind.
+    pub extensions: ExtensionConfig,
+}
+
+/// Deadlines and intervals.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// Resolving and connecting to a target. Default 10 s (real: `ConnectTimeout`).
+    pub dial: Duration,
+    /// Until another address of a target is tried beside a silent one. Default 250 ms (RFC 8305
+    /// section 5).
+    pub dial_stagger: Duration,
+    /// Waiting for a ConnectResponse. Default 15 s (`ConnectTimeout` + 5 s, published page).
+    pub response: Duration,
+    /// How long a SOCKS request waits for a link. Default 10 s (real).
+    pub link_wait: Duration,
+    /// From the start of an attempt until its WebSocket is up. Default 45 s (real).
+    pub link_open: Duration,
+    /// From an open WebSocket until its authentication and Hello are done. Default 10 s.
+    pub authentication: Duration,
+    /// Between pings. Default 30 s (real).
+    pub ping_interval: Duration,
+    /// Without anything from the peer the link is dead after. Default 60 s (real).
+    pub link_idle: Duration,
+    /// For sending the rest and the close frame of a link. Default 2 s.
+    pub link_close: Duration,
+    /// From an accepted connection to a complete SOCKS request. Default 30 s.
+    pub socks_handshake: Duration,
+    /// How long a SOCKS side that has seen EOF holds its Disconnect back, without Data from the
+    /// dial side, on a link without `finish`. Default 5 s.
+    pub half_close_linger: Duration,
+    /// How long a closed socket reads and discards before its descriptor is released. Default 2 s.
+    pub close_linger: Duration,
+    /// A channel whose socket accepts nothing for so long is stalled. Default 10 s.
+    pub stall: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            dial: Duration::from_secs(10),
+            dial_stagger: Duration::from_millis(250),
+            response: Duration::from_secs(15),
+            link_wait: Duration::from_secs(10),
+            link_open: Duration::from_secs(45),
+            authentication: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(30),
+            link_idle: Duration::from_secs(60),
+            link_close: Duration::from_secs(2),
+            socks_handshake: Duration::from_secs(30),
+            half_close_linger: Duration::from_secs(5),
+            close_linger: Duration::from_secs(2),
+            stall: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Budgets in bytes, and counts.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Received bytes of one link that may wait for sockets; each message is charged its length
+    /// plus [`Limits::MESSAGE_OVERHEAD`]. While it is full, reading from the link pauses. Default 64 MiB.
+    pub link_receive_budget: usize,
+    /// How much may be on its way from a link to the engine. Default 2 MiB.
+    pub link_receive_window: usize,
+    /// How much may be in the driver on its way to a socket. Default 256 KiB.
+    pub socket_write_window: usize,
+    /// The largest message payload. Default 1 MiB (old peers allocate what they are sent).
+    pub message_max: usize,
+    /// The smallest message cap that a slow link is held to. Default 16 KiB.
+    pub message_min: usize,
+    /// The transmission time that the message cap of a link corresponds to. Default 20 ms.
+    pub message_time: Duration,
+    /// The first and smallest read of a socket. Default 16 KiB.
+    pub read_min: usize,
+    /// Channels of one link. Default 65 536.
+    pub channels_per_link: usize,
+    /// Links that have not authenticated yet. Default 256.
+    pub unauthenticated_links: usize,
+    /// Links altogether. Default 16 384.
+    pub links: usize,
+    /// Applications connected to the SOCKS listener, including those not yet served. Default 65 536.
+    pub socks_connections: usize,
+    /// Connections that a listener accepts ahead. Default 128.
+    pub accept_ahead: usize,
+}
+
+impl Limits {
+    /// What a waiting message is charged beyond its length.
+    pub const MESSAGE_OVERHEAD: usize = 64;
+    /// The largest WebSocket message that is accepted: 32 MiB (real).
+    pub const MAX_MESSAGE: usize = 32 * MIB;
+    /// The longest message accepted before authentication: an Auth message has at most 275 bytes.
+    pub const MAX_UNAUTHENTICATED_MESSAGE: usize = 4 * KIB;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            link_receive_budget: 64 * MIB,
+            link_receive_window: 2 * MIB,
+            socket_write_window: 256 * KIB,
+            message_max: MIB,
+            message_min: 16 * KIB,
+            message_time: Duration::from_millis(20),
+            read_min: 16 * KIB,
+            channels_per_link: 65_536,
+            unauthenticated_links: 256,
+            links: 16_384,
+            socks_connections: 65_536,
+            accept_ahead: 128,
+        }
+    }
+}
+
+/// What to offer to, or accept from, peers of our own kind (`docs/extensions.md`).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ExtensionConfig {
+    /// The window granted per channel, so that a stalled reader stalls only itself; 0 switches the
+    /// extension off. Default 1 MiB.
+    pub window: u32,
+    /// Tell the other side about EOF in one direction. Default true.
+    pub finish: bool,
+}
+
+impl ExtensionConfig {
+    /// Nothing: behave as towards an old peer.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { window: 0, finish: false }
+    }
+}
+
+impl Default for ExtensionConfig {
+    fn default() -> Self {
+        Self { window: 1024 * 1024, finish: true }
+    }
+}

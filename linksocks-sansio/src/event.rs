@@ -1,0 +1,137 @@
+//! What an engine tells people: for logs and metrics, never for control.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::error::{ChannelError, LinkError};
+use crate::ids::{LinkId, SocketId};
+use crate::io::ChannelRef;
+use crate::link::Extensions;
+use crate::socks5::TargetAddr;
+
+/// Something worth a log line. Every event may be ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The SOCKS port is open.
+    SocksListening {
+        /// Where.
+        local: SocketAddr,
+    },
+    /// A client starts an attempt to connect.
+    LinkConnecting {
+        /// The link.
+        link: LinkId,
+    },
+    /// A client's link is authenticated and usable.
+    LinkReady {
+        /// The link.
+        link: LinkId,
+        /// What was negotiated.
+        extensions: Extensions,
+        /// How many links are ready now.
+        ready: usize,
+        /// How many links there shall be.
+        total: usize,
+    },
+    /// A client has logged in to this server.
+    ClientAuthenticated {
+        /// The link.
+        link: LinkId,
+        /// The TCP peer.
+        peer: SocketAddr,
+        /// What was negotiated.
+        extensions: Extensions,
+    },
+    /// A client was turned away by this server.
+    ClientRejected {
+        /// The link.
+        link: LinkId,
+        /// The TCP peer.
+        peer: SocketAddr,
+        /// Why.
+        error: LinkError,
+    },
+    /// A logged-in client is gone.
+    ClientDisconnected {
+        /// The link.
+        link: LinkId,
+        /// The TCP peer.
+        peer: SocketAddr,
+        /// Why.
+        error: LinkError,
+    },
+    /// A client's link could not be made, or was lost.
+    LinkLost {
+        /// The link.
+        link: LinkId,
+        /// Why.
+        error: LinkError,
+        /// When the next attempt follows, if one does.
+        retry_in: Option<Duration>,
+    },
+    /// The first pong of a link has come.
+    LinkLatency {
+        /// The link.
+        link: LinkId,
+        /// The round trip time.
+        round_trip: Duration,
+    },
+    /// The peer writes another minor version. Told once per link.
+    MinorVersion {
+        /// The link.
+        link: LinkId,
+        /// The peer's version byte.
+        version: u8,
+    },
+    /// The peer sent a line for our log.
+    PeerLog {
+        /// The link.
+        link: LinkId,
+        /// Its level as sent.
+        level: String,
+        /// The line.
+        message: String,
+    },
+    /// A message was ignored.
+    MessageIgnored {
+        /// The link.
+        link: LinkId,
+        /// Why.
+        reason: String,
+    },
+    /// The receive budget of a link is full; reading from it has stopped.
+    ReceivePaused {
+        /// The link.
+        link: LinkId,
+    },
+    /// Reading from the link goes on.
+    ReceiveResumed {
+        /// The link.
+        link: LinkId,
+    },
+    /// A SOCKS request ended before it had a channel.
+    SocksFailed {
+        /// The socket.
+        socket: SocketId,
+        /// Why.
+        reason: String,
+    },
+    /// A channel is established.
+    ChannelOpened {
+        /// The channel.
+        channel: ChannelRef,
+        /// Where it leads to.
+        target: TargetAddr,
+    },
+    /// A channel has ended.
+    ChannelClosed {
+        /// The channel.
+        channel: ChannelRef,
+        /// Stream bytes sent to the peer.
+        sent: u64,
+        /// Stream bytes received from the peer and written to the local socket.
+        received: u64,
+        /// Why, unless both directions ended regularly.
+        error: Option<ChannelError>,
+    },
+}

@@ -1,0 +1,30 @@
+//! Counters and memory in use.
+
+/// A snapshot of an engine. Everything but the totals is back at zero when nothing is connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Stats {
+    /// Links, in any state.
+    pub links: usize,
+    /// Links that are authenticated and usable.
+    pub ready_links: usize,
+    /// Channels, in any state.
+    pub channels: usize,
+    /// Sockets, including those whose descriptor is not released yet.
+    pub sockets: usize,
+    /// Received bytes that wait for sockets, as charged to the budgets.
+    pub receive_queued: usize,
+    /// Bytes read from sockets that wait for links.
+    pub send_queued: usize,
+    /// Total of channels ever opened.
+    pub channels_opened: u64,
+    /// Total of channels that ended with an error.
+    pub channels_failed: u64,
+    /// Total of payload bytes sent to peers.
+    pub bytes_sent: u64,
+    /// Total of payload bytes received from peers.
+    pub bytes_received: u64,
+    /// Total of bytes copied between buffers on the way from a socket to a link.
+    pub copied_bytes: u64,
+    /// Total of messages ignored.
+    pub messages_ignored: u64,
+}
