@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use crate::config::Limits;
 use crate::error::{LinkFailure, SocketError, StopReason};
 use crate::event::Event;
 use crate::ids::{ChannelId, LinkId, ListenerId, QueryId, SocketId, Ticket};
@@ -94,7 +95,7 @@ pub enum Input {
         /// Why.
         error: LinkFailure,
     },
-    /// One binary WebSocket message. Uses `message.len()` of the link's receive credit.
+    /// One binary WebSocket message. Uses [`receive_cost`] of the link's receive credit.
     LinkReceived {
         /// The link.
         link: LinkId,
@@ -388,6 +389,13 @@ pub enum Action {
         /// Why.
         reason: StopReason,
     },
+}
+
+/// What a received message of `length` bytes takes from the credit of [`Output::Receive`], and what
+/// it is charged while it waits: its length plus an overhead, so that even empty messages cost.
+#[must_use]
+pub const fn receive_cost(length: usize) -> usize {
+    length + Limits::MESSAGE_OVERHEAD
 }
 
 /// Permission to read from a socket; adds to what is left of earlier permissions.

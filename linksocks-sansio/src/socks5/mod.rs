@@ -2,4 +2,4 @@
 
 mod address;
 
-pub use address::TargetAddr;
+pub use address::{Host, TargetAddr};
