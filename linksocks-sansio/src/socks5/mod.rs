@@ -2,4 +2,4 @@
 
 mod address;
 
-pub use address::{Host, TargetAddr};
+pub use address::{Host, Missing, SocksAddr, SocksAddrError, TargetAddr, TargetError};
