@@ -380,9 +380,7 @@ impl Relay {
 
 /// An error as the reason of a close frame.
 fn close_reason(error: &LinkError) -> String {
-    let mut reason = error.to_string();
-    reason.truncate(reason.floor_char_boundary(MAX_CLOSE_REASON));
-    reason
+    wire::cut_text(&error.to_string(), MAX_CLOSE_REASON).to_owned()
 }
 
 const _: () = assert!(Limits::MAX_UNAUTHENTICATED_MESSAGE > 275 + Limits::MESSAGE_OVERHEAD);

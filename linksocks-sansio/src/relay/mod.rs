@@ -75,14 +75,21 @@ pub(crate) enum Timer {
     DialStagger(DialKey),
     /// A SOCKS request must be complete.
     Handshake(SocketId),
-    /// A wanted channel must have found a link.
-    Wanted(Origin),
     /// Look for stalled channels: of a link, or of all lost links.
     Stall(Option<LinkId>),
-    /// A client's link slot may try again.
-    Slot(usize),
+    /// One of the engine's own.
+    Engine(EngineTimer),
+}
+
+/// What a deadline of an engine is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum EngineTimer {
     /// Shutting down must make its next step.
     Shutdown,
+    /// A client's link slot may try again.
+    Slot(usize),
+    /// A wanted channel must have found a link.
+    Wanted(Origin),
 }
 
 impl Timer {
@@ -96,12 +103,7 @@ impl Timer {
             | Self::Dial(_)
             | Self::Handshake(_)
             | Self::Stall(_) => true,
-            Self::LinkKeepAlive(_)
-            | Self::LinkClose(_)
-            | Self::DialStagger(_)
-            | Self::Wanted(_)
-            | Self::Slot(_)
-            | Self::Shutdown => false,
+            Self::LinkKeepAlive(_) | Self::LinkClose(_) | Self::DialStagger(_) | Self::Engine(_) => false,
         }
     }
 }
@@ -225,8 +227,8 @@ impl Relay {
         self.now.saturating_duration_since(deadline) > AWAY
     }
 
-    /// Acts on a deadline that concerns no decision of the engine.
-    pub(crate) fn on_timer(&mut self, due: Due<Timer>) {
+    /// Acts on a deadline, or returns it if it is one of the engine's own.
+    pub(crate) fn on_timer(&mut self, due: Due<Timer>) -> Option<EngineTimer> {
         match due.key {
             Timer::LinkLogin(link) => self.on_login_timeout(link),
             Timer::LinkKeepAlive(link) => self.on_keep_alive(link, due.deadline),
@@ -237,8 +239,9 @@ impl Relay {
             Timer::DialStagger(dial) => self.try_next_address(dial),
             Timer::Handshake(socket) => self.on_handshake_timeout(socket),
             Timer::Stall(link) => self.on_stall_check(link),
-            Timer::Wanted(_) | Timer::Slot(_) | Timer::Shutdown => {}
+            Timer::Engine(timer) => return Some(timer),
         }
+        None
     }
 
     /// Acts on an input that concerns no decision of the engine.

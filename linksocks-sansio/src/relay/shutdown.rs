@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Ending, Relay, Timer};
+use super::{Ending, EngineTimer, Relay, Timer};
 use crate::error::{ChannelError, LinkError, StopReason};
 use crate::io::Action;
 
@@ -32,7 +32,7 @@ impl Shutdown {
     pub(crate) fn begin(&mut self, relay: &mut Relay, drain: Duration) {
         if !self.is_begun() {
             *self = Self::Draining;
-            relay.set_timer(Timer::Shutdown, drain);
+            relay.set_timer(Timer::Engine(EngineTimer::Shutdown), drain);
         }
     }
 
@@ -64,7 +64,7 @@ impl Shutdown {
         }
         let timeouts = &relay.config.timeouts;
         let longest = timeouts.link_close * 2 + timeouts.close_linger;
-        relay.set_timer(Timer::Shutdown, longest);
+        relay.set_timer(Timer::Engine(EngineTimer::Shutdown), longest);
     }
 
     /// Ends at once.
