@@ -34,11 +34,7 @@ impl<S: AsyncRead + Unpin> Read for HyperStream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Write for HyperStream<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
 

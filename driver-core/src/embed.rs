@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_channel::oneshot;
 use linksocks_sansio::error::{OpenError, StopReason};
@@ -76,7 +76,9 @@ impl ClientBuilder {
         let seed = seed(self.seed)?;
         let listens = self.config.listen.is_some();
         let engine = ClientEngine::new(self.config, seed, runtime.now());
-        Ok(ClientHandle { engine: EngineHandle::start(runtime, engine, listens, None, Requests::new(), Inbox::new()) })
+        Ok(ClientHandle {
+            engine: EngineHandle::start(runtime, engine, listens, None, Requests::new(), Inbox::new()),
+        })
     }
 }
 

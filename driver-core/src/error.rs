@@ -16,7 +16,8 @@ const EXHAUSTED: [i32; 0] = [];
 
 /// The engine's name for a failed socket operation.
 #[must_use]
-pub fn socket_error(error: &io::Error) -> SocketError {
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds have no name of their own here")]
+pub(crate) fn socket_error(error: &io::Error) -> SocketError {
     use io::ErrorKind as Kind;
     if error.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code)) {
         return SocketError::Exhausted;
@@ -41,7 +42,7 @@ pub fn socket_error(error: &io::Error) -> SocketError {
 ///
 /// The standard library keeps the resolver's code to itself, so its text decides.
 #[must_use]
-pub fn lookup_error(error: &io::Error) -> SocketError {
+pub(crate) fn lookup_error(error: &io::Error) -> SocketError {
     /// glibc (two codes), musl, the BSDs and macOS, Windows.
     const NO_SUCH_NAME: [&str; 5] = [
         "Name or service not known",

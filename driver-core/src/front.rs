@@ -2,11 +2,11 @@
 
 use std::convert::Infallible;
 use std::error::Error as _;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use std::io;
 
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -54,8 +54,11 @@ pub(crate) async fn serve<R: Runtime>(
 ) {
     let slots = Arc::new(());
     loop {
-        let next = select(&mut stop, pin!(listener::accept(&runtime, &listener))).await;
-        let Either::Right((Accepted { stream, peer, .. }, _)) = next else { return };
+        let accept = pin!(listener::accept(&runtime, &listener));
+        let Accepted { stream, peer, .. } = match select(&mut stop, accept).await {
+            Either::Left(_) => return,
+            Either::Right((accepted, _)) => accepted,
+        };
         let slot = Arc::clone(&slots);
         if Arc::strong_count(&slots) > MAX_CONNECTIONS {
             continue;
@@ -158,9 +161,8 @@ async fn offer<R: Runtime>(
 /// Takes the connection back from hyper, with what hyper has read too much.
 async fn upgrade<R: Runtime>(request: HttpRequest) -> Result<(R::Stream, Vec<u8>), LinkFailure> {
     let upgraded = hyper::upgrade::on(request).await.map_err(|error| http_failure(&error))?;
-    let parts = upgraded
-        .downcast::<HyperStream<R::Stream>>()
-        .expect("the connection was served over this type");
+    let parts =
+        upgraded.downcast::<HyperStream<R::Stream>>().expect("the connection was served over this type");
     Ok((parts.io.0, parts.read_buf.into()))
 }
 

@@ -106,17 +106,11 @@ impl Observer {
 
 impl Reporter {
     pub(crate) fn event(&mut self, event: &Event) {
-        match event {
-            Event::SocksListening { local } => {
-                self.listening.get_or_init(|| *local);
-                self.milestone();
-            }
-            Event::LinkReady { .. } => {
-                self.link_ready = true;
-                self.milestone();
-            }
-            _ => {}
+        if let Event::SocksListening { local } = event {
+            self.listening.get_or_init(|| *local);
         }
+        self.link_ready |= matches!(event, Event::LinkReady { .. });
+        self.tell_ready();
         let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(subscribers) = subscribers.as_mut() {
             subscribers.retain_mut(|subscriber| match subscriber.try_send(event.clone()) {
@@ -126,7 +120,7 @@ impl Reporter {
         }
     }
 
-    fn milestone(&mut self) {
+    fn tell_ready(&mut self) {
         if self.link_ready
             && (!self.listens || self.listening.get().is_some())
             && let Some(ready) = self.ready.take()

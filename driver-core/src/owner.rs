@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -162,9 +161,9 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
                 }
                 self.timer = Some((deadline, Box::pin(self.runtime.sleep(rest))));
             }
-            match &mut self.timer {
-                Some((_, timer)) if timer.as_mut().poll(cx).is_ready() => self.timer = None,
-                _ => return Poll::Pending,
+            if let Some((_, timer)) = &mut self.timer {
+                ready!(timer.as_mut().poll(cx));
+                self.timer = None;
             }
         }
     }
@@ -182,12 +181,7 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
             }
             Request::Open { target, stream, answer } => {
                 let (commands, receiver) = unbounded();
-                self.runtime.spawn(stream::offer(
-                    self.runtime.clone(),
-                    stream,
-                    receiver,
-                    self.inbox.clone(),
-                ));
+                self.runtime.spawn(stream::offer(self.runtime.clone(), stream, receiver, self.inbox.clone()));
                 let ticket = self.ticket(Pending::Open { commands, answer });
                 Some(Input::Command(Command::Open { ticket, target }))
             }
@@ -268,7 +262,7 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
     fn act(&mut self, action: Action) {
         match action {
             Action::Resolve { query, host } => {
-                self.lookups.push(Box::pin(resolved(query, self.runtime.resolve(host))));
+                self.lookups.push(Box::pin(resolve(self.runtime.clone(), query, host)));
             }
             Action::Connect { socket, address, read } => {
                 let (commands, receiver) = unbounded();
@@ -343,7 +337,7 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
         }
     }
 
-    fn listen(&mut self, listener: ListenerId, address: std::net::SocketAddr) {
+    fn listen(&mut self, listener: ListenerId, address: SocketAddr) {
         let (commands, receiver) = unbounded();
         self.listeners.insert(listener, commands);
         let (runtime, inbox) = (self.runtime.clone(), self.inbox.clone());
@@ -374,8 +368,8 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
     }
 }
 
-async fn resolved(query: QueryId, lookup: impl Future<Output = io::Result<Vec<IpAddr>>>) -> Input {
-    let result = match lookup.await {
+async fn resolve<R: Runtime>(runtime: R, query: QueryId, host: String) -> Input {
+    let result = match runtime.resolve(host).await {
         Ok(addresses) if addresses.is_empty() => Err(SocketError::NameNotFound),
         Ok(addresses) => Ok(addresses.into()),
         Err(error) => Err(lookup_error(&error)),

@@ -163,11 +163,7 @@ fn lock(shared: &Mutex<Pipe>) -> MutexGuard<'_, Pipe> {
 }
 
 impl AsyncRead for PipeStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         lock(&self.shared).down.poll_read(cx, |bytes| bytes.read(buf))
     }
 }
@@ -197,11 +193,7 @@ impl Drop for PipeStream {
 }
 
 impl AsyncRead for PipeEnd {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         lock(&self.shared).up.poll_read(cx, |bytes| bytes.read(buf))
     }
 }

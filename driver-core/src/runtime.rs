@@ -38,7 +38,7 @@ pub trait Runtime: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// Those of the system's resolver.
-    fn resolve(&self, host: String) -> impl Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static;
+    fn resolve(&self, host: String) -> impl Future<Output = io::Result<Vec<IpAddr>>> + Send;
 
     /// Binds a listener. Returns it with its address, which has the port that the system chose for
     /// port 0.

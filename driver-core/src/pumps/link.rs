@@ -34,6 +34,10 @@ const FRAMES_PER_POLL: usize = 256;
 /// given for the rest.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Until a peer has authenticated, no grant is larger: what one message may take, and what the one
+/// before may have overdrawn.
+const MAX_UNAUTHENTICATED_GRANT: usize = 2 * receive_cost(Limits::MAX_UNAUTHENTICATED_MESSAGE);
+
 /// What the owner tells the task of a link. Carried out in order.
 #[derive(Debug)]
 pub enum LinkCommand {
@@ -197,7 +201,9 @@ where
         self.websocket.get_mut().register(cx);
         loop {
             match self.commands.poll_next_unpin(cx) {
-                Poll::Ready(Some(LinkCommand::Close { close: None, .. })) => return Poll::Ready(LinkClose::Local),
+                Poll::Ready(Some(LinkCommand::Close { close: None, .. })) => {
+                    return Poll::Ready(LinkClose::Local);
+                }
                 Poll::Ready(Some(command)) => self.apply(command),
                 // Nobody is left to listen, except to a close that was ordered before.
                 Poll::Ready(None) if self.ending.is_none() => return Poll::Ready(LinkClose::Local),
@@ -248,9 +254,7 @@ where
                 }
             }
             LinkCommand::Receive(bytes) => {
-                // The first grants are for a message that authenticates; what exceeds them is for
-                // a peer that has.
-                if bytes > receive_cost(Limits::MAX_UNAUTHENTICATED_MESSAGE) {
+                if bytes > MAX_UNAUTHENTICATED_GRANT {
                     websocket::raise_limit(&mut self.websocket);
                 }
                 self.credit = self.credit.saturating_add_unsigned(bytes as u64);
@@ -323,9 +327,13 @@ where
             }
             if self.reading == Reading::Garbage {
                 match self.discard(cx) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(LinkClose::Transport(SocketError::UnexpectedEof)),
+                    Poll::Ready(Ok(0)) => {
+                        return Poll::Ready(LinkClose::Transport(SocketError::UnexpectedEof));
+                    }
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(LinkClose::Transport(socket_error(&error))),
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(LinkClose::Transport(socket_error(&error)));
+                    }
                     Poll::Pending => return Poll::Pending,
                 }
                 continue;
@@ -407,6 +415,7 @@ fn wire_close_frame(frame: CloseFrame) -> WireCloseFrame {
 }
 
 /// What the peer did wrong, if it is the peer's fault.
+#[expect(clippy::wildcard_enum_match_arm, reason = "none of the others is the peer's fault")]
 fn violation(error: &Error) -> Option<FrameViolation> {
     match error {
         Error::Capacity(_) => Some(FrameViolation::TooLarge),
@@ -416,6 +425,7 @@ fn violation(error: &Error) -> Option<FrameViolation> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others are not about the transport")]
 fn transport_error(error: &Error) -> SocketError {
     match error {
         Error::Io(error) => socket_error(error),

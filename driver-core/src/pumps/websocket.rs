@@ -111,9 +111,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let request = upgrade_request(request).map_err(|error| LinkFailure::Handshake(error.to_string()))?;
-    let mut handshake =
-        Some(ClientHandshake::start(Blocking::new(stream), request, Some(config(Limits::MAX_MESSAGE)))
-            .map_err(failure)?);
+    let mut handshake = Some(
+        ClientHandshake::start(Blocking::new(stream), request, Some(config(Limits::MAX_MESSAGE)))
+            .map_err(failure)?,
+    );
     poll_fn(|cx| {
         let mut current: MidHandshake<ClientHandshake<Blocking<S>>> =
             handshake.take().expect("polled once more only after it was interrupted");
@@ -148,6 +149,7 @@ fn upgrade_request(request: &LinkRequest) -> Result<Request, http::Error> {
     builder.body(())
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "only the text of the others matters")]
 fn failure(error: Error) -> LinkFailure {
     match error {
         Error::Http(response) => LinkFailure::Status(response.status().as_u16()),
