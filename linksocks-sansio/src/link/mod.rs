@@ -114,10 +114,9 @@ impl Link {
     pub(crate) fn receive_window(&self, limits: &Limits) -> usize {
         match self.phase {
             LinkPhase::AwaitingHello | LinkPhase::Ready => limits.link_receive_window,
-            LinkPhase::Opening
-            | LinkPhase::Authenticating
-            | LinkPhase::Closing
-            | LinkPhase::Closed => Limits::MAX_UNAUTHENTICATED_MESSAGE,
+            LinkPhase::Opening | LinkPhase::Authenticating | LinkPhase::Closing | LinkPhase::Closed => {
+                Limits::MAX_UNAUTHENTICATED_MESSAGE
+            }
         }
     }
 

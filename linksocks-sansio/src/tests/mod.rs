@@ -8,6 +8,7 @@ mod limits;
 mod links;
 mod login;
 mod pair;
+mod properties;
 
 use std::sync::OnceLock;
 use std::time::Instant;
