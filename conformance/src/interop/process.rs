@@ -135,7 +135,8 @@ impl Process {
     }
 
     /// An error about this process that carries its output.
-    fn failure(&self, problem: &str) -> Error {
+    #[must_use]
+    pub fn failure(&self, problem: &str) -> Error {
         Error::Process { program: self.name.clone(), problem: problem.to_owned(), output: self.transcript() }
     }
 }

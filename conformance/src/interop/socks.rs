@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use super::IO_TIMEOUT;
 
@@ -41,7 +42,19 @@ pub enum Error {
 /// # Errors
 /// [`enum@Error`].
 pub fn connect(proxy: SocketAddr, destination: impl Into<Destination>) -> Result<TcpStream, Error> {
-    let mut stream = open(proxy)?;
+    connect_within(proxy, destination, IO_TIMEOUT)
+}
+
+/// [`connect`] with another timeout for each step, and for each read and write later on.
+///
+/// # Errors
+/// [`enum@Error`].
+pub fn connect_within(
+    proxy: SocketAddr,
+    destination: impl Into<Destination>,
+    timeout: Duration,
+) -> Result<TcpStream, Error> {
+    let mut stream = open_within(proxy, timeout)?;
     stream.write_all(&[5, 1, 0])?;
     let mut method = [0; 2];
     stream.read_exact(&mut method)?;
@@ -66,14 +79,22 @@ pub fn connect(proxy: SocketAddr, destination: impl Into<Destination>) -> Result
     Ok(stream)
 }
 
-/// Connects without a proxy, with the same settings.
+/// Connects without a proxy, with the settings of [`connect`].
 ///
 /// # Errors
 /// Those of [`TcpStream::connect_timeout`].
 pub fn open(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, IO_TIMEOUT)?;
-    stream.set_read_timeout(Some(IO_TIMEOUT))?;
-    stream.set_write_timeout(Some(IO_TIMEOUT))?;
+    open_within(address, IO_TIMEOUT)
+}
+
+/// Connects without a proxy, with the settings of [`connect_within`].
+///
+/// # Errors
+/// Those of [`TcpStream::connect_timeout`].
+pub fn open_within(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
