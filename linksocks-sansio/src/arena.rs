@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 /// An id made of a slot index and the generation of the slot's current tenant.
-pub trait ArenaId: Copy {
+pub(crate) trait ArenaId: Copy {
     /// Puts an id together.
     fn from_parts(index: u32, generation: u32) -> Self;
     /// Takes an id apart into index and generation.
@@ -49,7 +49,8 @@ impl<I: ArenaId, T> Arena<I, T> {
             slot.value = Some(value);
             return I::from_parts(index, slot.generation);
         }
-        let index = u32::try_from(self.slots.len()).expect("an engine holds fewer than 2^32 objects of a kind");
+        let index =
+            u32::try_from(self.slots.len()).expect("an engine holds fewer than 2^32 objects of a kind");
         self.slots.push(Slot { generation: 0, value: Some(value) });
         I::from_parts(index, 0)
     }
