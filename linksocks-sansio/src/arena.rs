@@ -49,7 +49,8 @@ impl<I: ArenaId, T> Arena<I, T> {
             slot.value = Some(value);
             return I::from_parts(index, slot.generation);
         }
-        let index = u32::try_from(self.slots.len()).expect("an engine holds fewer than 2^32 objects of a kind");
+        let index =
+            u32::try_from(self.slots.len()).expect("an engine holds fewer than 2^32 objects of a kind");
         self.slots.push(Slot { generation: 0, value: Some(value) });
         I::from_parts(index, 0)
     }

@@ -40,8 +40,7 @@ impl ServerUrl {
     /// [`ConfigError::Url`] for anything that isn't such a URL, and for user info.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let malformed = |reason: &str| ConfigError::Url(reason.to_owned());
-        let with_scheme =
-            if text.contains("://") { text.to_owned() } else { format!("wss://{text}") };
+        let with_scheme = if text.contains("://") { text.to_owned() } else { format!("wss://{text}") };
         let url = Url::parse(&with_scheme).map_err(|error| malformed(&error.to_string()))?;
         let secure = match url.scheme() {
             "ws" | "http" => false,
@@ -70,7 +69,13 @@ impl ServerUrl {
             path => path.to_owned(),
         };
         let parameters = url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned()));
-        Ok(Self { secure, address: TargetAddr { host, port }, authority, path, parameters: parameters.collect() })
+        Ok(Self {
+            secure,
+            address: TargetAddr { host, port },
+            authority,
+            path,
+            parameters: parameters.collect(),
+        })
     }
 
     /// Whether the connection is secured by TLS.
@@ -109,7 +114,8 @@ impl ServerUrl {
         }
         let mut path_and_query = self.path.clone();
         if !parameters.is_empty() {
-            let query = ::url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+            let query =
+                ::url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
             path_and_query.push('?');
             path_and_query.push_str(&query);
         }
@@ -153,7 +159,11 @@ mod tests {
             ("ws://[::1]:8765", false, "[::1]:8765"),
         ] {
             let parsed = ServerUrl::parse(url).unwrap();
-            assert_eq!((parsed.is_secure(), parsed.address().to_string().as_str()), (secure, address), "{url}");
+            assert_eq!(
+                (parsed.is_secure(), parsed.address().to_string().as_str()),
+                (secure, address),
+                "{url}"
+            );
         }
         for url in ["", "ftp://host", "ws://user@host", "ws://user:word@host", "ws://host:0", "ws://"] {
             assert!(ServerUrl::parse(url).is_err(), "{url}");

@@ -1,0 +1,2 @@
+//! LinkSocks over real sockets, generic over the async runtime.
+pub mod cli;
