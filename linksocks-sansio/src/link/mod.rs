@@ -1,5 +1,139 @@
-//! One WebSocket between two peers.
+//! One WebSocket between two peers: offer → authentication → Hello → ready → close.
 
 mod extensions;
+mod flows;
+mod pace;
+mod receive;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
 
 pub use extensions::{EXTENSIONS_HEADER, Extensions};
+pub(crate) use flows::Flows;
+pub(crate) use pace::Pace;
+pub(crate) use receive::{Crossing, ReceiveBudget, ReceiveCredit};
+
+use crate::config::{Limits, RelayConfig};
+use crate::ids::{ChannelId, ChannelKey};
+use crate::io::CloseFrame;
+
+/// Which end of a link we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// We opened it, for this slot.
+    Client { slot: usize },
+    /// We accepted it from this address.
+    Server { peer: SocketAddr },
+}
+
+/// Where a link stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkPhase {
+    /// The TCP connection or the WebSocket is being made.
+    Opening,
+    /// The WebSocket is up; the client's Auth or the server's AuthResponse has not come.
+    Authenticating,
+    /// Authenticated with extensions; the peer's Hello has not come.
+    AwaitingHello,
+    /// Channels may be opened.
+    Ready,
+    /// The last messages go out, then the close frame.
+    Closing,
+    /// The driver has been told to close.
+    Closed,
+}
+
+/// One WebSocket between two peers.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) role: Role,
+    pub(crate) phase: LinkPhase,
+    /// Offered (client, opening) or accepted.
+    pub(crate) extensions: Extensions,
+    /// The window that the peer grants to each channel.
+    pub(crate) peer_window: Option<u32>,
+    /// Messages that go before all Data.
+    pub(crate) control: VecDeque<Bytes>,
+    pub(crate) flows: Flows,
+    pub(crate) pace: Pace,
+    /// Whether the relay's list of links to serve contains this one.
+    pub(crate) scheduled: bool,
+    pub(crate) receive_credit: ReceiveCredit,
+    pub(crate) budget: ReceiveBudget,
+    pub(crate) channels: BTreeMap<ChannelId, ChannelKey>,
+    pub(crate) keep_alive: KeepAlive,
+    /// The close frame to send after the last message.
+    pub(crate) close: Option<CloseFrame>,
+    pub(crate) minor_reported: bool,
+}
+
+impl Link {
+    pub(crate) fn new(role: Role, extensions: Extensions, config: &RelayConfig, now: Instant) -> Self {
+        Self {
+            role,
+            phase: LinkPhase::Opening,
+            extensions,
+            peer_window: None,
+            control: VecDeque::new(),
+            flows: Flows::default(),
+            pace: Pace::new(&config.limits),
+            scheduled: false,
+            receive_credit: ReceiveCredit::default(),
+            budget: ReceiveBudget::new(config.limits.link_receive_budget),
+            channels: BTreeMap::new(),
+            keep_alive: KeepAlive::new(now),
+            close: None,
+            minor_reported: false,
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.phase == LinkPhase::Ready
+    }
+
+    /// Whether messages may still be sent.
+    pub(crate) fn is_sending(&self) -> bool {
+        !matches!(self.phase, LinkPhase::Opening | LinkPhase::Closed)
+    }
+
+    /// The window for reading from the link: small until the peer is known.
+    pub(crate) fn receive_window(&self, limits: &Limits) -> usize {
+        match self.phase {
+            LinkPhase::Ready => limits.link_receive_window,
+            LinkPhase::Opening
+            | LinkPhase::Authenticating
+            | LinkPhase::AwaitingHello
+            | LinkPhase::Closing
+            | LinkPhase::Closed => Limits::MAX_UNAUTHENTICATED_MESSAGE,
+        }
+    }
+
+    /// The longest message that a channel of this link should make, headers included.
+    pub(crate) fn longest_message(&self) -> usize {
+        // One channel alone may use long messages; several share better with shorter ones.
+        const SHARED: usize = 256 * 1024;
+        let cap = if self.channels.len() > 1 { self.pace.cap().min(SHARED) } else { self.pace.cap() };
+        match self.peer_window {
+            Some(window) => cap.min(window as usize / 2),
+            None => cap,
+        }
+    }
+}
+
+/// When the peer was last heard of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeepAlive {
+    pub(crate) last_heard: Instant,
+    /// When the ping was sent whose pong is still missing.
+    pub(crate) ping_sent: Option<Instant>,
+    pub(crate) latency_reported: bool,
+}
+
+impl KeepAlive {
+    fn new(now: Instant) -> Self {
+        Self { last_heard: now, ping_sent: None, latency_reported: false }
+    }
+}

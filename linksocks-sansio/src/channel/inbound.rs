@@ -1,0 +1,198 @@
+//! The direction link → socket of a channel: bytes that wait for the local socket.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::config::Limits;
+#[cfg(feature = "gzip")]
+use crate::wire::gzip::Inflate;
+
+/// A payload below this length is copied when it must wait: as a slice it would pin the whole
+/// buffer that the WebSocket layer has read it into.
+const COPY_BELOW: usize = 32 * 1024;
+
+/// The most bytes of small payloads that are joined into one write, and the step in which gzip
+/// payloads are inflated.
+const JOIN_LIMIT: usize = 64 * 1024;
+
+/// How the peer has ended its direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InboundEnd {
+    /// Finish: our socket's other half goes on.
+    Finish,
+    /// Disconnect, or Finish after our own: the socket closes once everything is written.
+    Close,
+}
+
+/// Why waiting bytes can't be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BadPayload;
+
+/// Bytes received from the link, in order, and the end behind them.
+#[derive(Debug, Default)]
+pub(crate) struct Inbound {
+    waiting: VecDeque<Waiting>,
+    /// Small payloads that came last, joined.
+    tail: BytesMut,
+    /// Memory of `waiting` and `tail`, without overhead.
+    bytes: usize,
+    /// Wire bytes that have ceased to wait since [`Inbound::take_released`].
+    released: usize,
+    pub(crate) end: Option<InboundEnd>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Plain(Bytes),
+    #[cfg(feature = "gzip")]
+    Gzip {
+        inflate: Box<Inflate>,
+        /// What it is charged: the compressed length.
+        charge: usize,
+    },
+}
+
+impl Inbound {
+    /// Adds payload bytes as they came.
+    pub(crate) fn push(&mut self, payload: Bytes) {
+        if payload.is_empty() {
+            return;
+        }
+        self.bytes += payload.len();
+        if self.is_empty_queue() || payload.len() >= COPY_BELOW {
+            // Nothing waits: it may be written at once, without a copy. See `settle`.
+            self.close_tail();
+            self.waiting.push_back(Waiting::Plain(payload));
+        } else {
+            self.append(&payload);
+        }
+    }
+
+    /// Adds a payload that stays compressed while it waits.
+    #[cfg(feature = "gzip")]
+    pub(crate) fn push_gzip(&mut self, payload: Bytes) {
+        let charge = payload.len();
+        self.bytes += charge;
+        self.close_tail();
+        let inflate = Box::new(Inflate::new(payload, Limits::MAX_MESSAGE));
+        self.waiting.push_back(Waiting::Gzip { inflate, charge });
+    }
+
+    /// Takes the next bytes to write.
+    pub(crate) fn pop(&mut self) -> Result<Option<Bytes>, BadPayload> {
+        loop {
+            match self.waiting.front_mut() {
+                None => {
+                    let joined = self.tail.split().freeze();
+                    self.release(joined.len());
+                    return Ok((!joined.is_empty()).then_some(joined));
+                }
+                Some(Waiting::Plain(payload)) => {
+                    let payload = std::mem::take(payload);
+                    self.waiting.pop_front();
+                    self.release(payload.len());
+                    return Ok(Some(payload));
+                }
+                #[cfg(feature = "gzip")]
+                Some(Waiting::Gzip { inflate, charge }) => {
+                    if let Some(chunk) = inflate.next_chunk(JOIN_LIMIT).map_err(|_| BadPayload)? {
+                        return Ok(Some(chunk));
+                    }
+                    let charge = *charge;
+                    self.waiting.pop_front();
+                    self.release(charge);
+                }
+            }
+        }
+    }
+
+    /// To be called when everything that may be written has been popped: what is left has to wait,
+    /// so that small slices are exchanged for copies.
+    pub(crate) fn settle(&mut self) {
+        if let [Waiting::Plain(payload)] = self.waiting.make_contiguous()
+            && payload.len() < COPY_BELOW
+            && self.tail.is_empty()
+        {
+            self.tail.extend_from_slice(payload);
+            self.waiting.clear();
+        }
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty_queue(&self) -> bool {
+        self.waiting.is_empty() && self.tail.is_empty()
+    }
+
+    /// What the waiting bytes are charged.
+    pub(crate) fn charge(&self) -> usize {
+        let pieces = self.waiting.len() + usize::from(!self.tail.is_empty());
+        self.bytes + pieces * Limits::MESSAGE_OVERHEAD
+    }
+
+    /// How many payload bytes, as on the wire, have been popped since the last call.
+    pub(crate) fn take_released(&mut self) -> usize {
+        std::mem::take(&mut self.released)
+    }
+
+    /// Drops what waits.
+    pub(crate) fn clear(&mut self) {
+        *self = Self { end: self.end, ..Self::default() };
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.released += bytes;
+    }
+
+    fn append(&mut self, payload: &[u8]) {
+        if self.tail.len() + payload.len() > JOIN_LIMIT {
+            self.close_tail();
+        }
+        self.tail.extend_from_slice(payload);
+    }
+
+    fn close_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.waiting.push_back(Waiting::Plain(self.tail.split().freeze()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COPY_BELOW, Inbound};
+    use bytes::Bytes;
+
+    #[test]
+    fn a_payload_that_need_not_wait_is_not_copied() {
+        let mut inbound = Inbound::default();
+        let payload = Bytes::from(vec![7; 100]);
+        let pointer = payload.as_ptr();
+        inbound.push(payload);
+        assert_eq!(inbound.pop().unwrap().unwrap().as_ptr(), pointer);
+        assert_eq!(inbound.charge(), 0);
+    }
+
+    #[test]
+    fn small_payloads_that_wait_pin_nothing_and_stay_in_order() {
+        let mut inbound = Inbound::default();
+        let memory = Bytes::from((0..=255).cycle().take(128 * 1024).collect::<Vec<u8>>());
+        let large = memory.slice(..COPY_BELOW);
+        let mut expected = Vec::new();
+        for i in 0..50 {
+            let payload = if i == 25 { large.clone() } else { memory.slice(i * 10..i * 10 + 10) };
+            expected.extend_from_slice(&payload);
+            inbound.push(payload);
+            inbound.settle();
+        }
+        drop(large);
+        assert_eq!(inbound.waiting.len(), 2, "joined before and one large; the tail behind");
+        let mut got = Vec::new();
+        while let Some(bytes) = inbound.pop().unwrap() {
+            got.extend_from_slice(&bytes);
+        }
+        assert_eq!(got, expected);
+        assert_eq!(inbound.charge(), 0);
+    }
+}

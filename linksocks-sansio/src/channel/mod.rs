@@ -1,0 +1,150 @@
+//! One multiplexed TCP stream: its two directions and where it stands.
+
+mod inbound;
+mod outbound;
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+pub(crate) use inbound::{Inbound, InboundEnd};
+pub(crate) use outbound::{Next, Outbound, OutboundEnd, ReadPacer};
+
+use crate::dial::DialKey;
+use crate::ids::{ChannelId, LinkId, SocketId, Ticket};
+use crate::io::ChannelRef;
+use crate::link::Extensions;
+use crate::socks5::TargetAddr;
+
+/// Who wants a channel: the SOCKS side's local end before the channel is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A SOCKS request on this socket.
+    Socks(SocketId),
+    /// [`Command::Open`](crate::io::Command::Open).
+    Embed(Ticket),
+}
+
+/// Where a channel stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// SOCKS side: Connect is sent, the answer has not come.
+    Connecting(Origin),
+    /// Dial side: the connection to the target is being made.
+    Dialing(DialKey),
+    /// Bytes flow.
+    Open(SocketId),
+    /// The socket is gone; what was read from it still goes out.
+    SendingRest,
+}
+
+/// Which end of the tunnel we are for a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Socks,
+    Dial,
+}
+
+/// One multiplexed TCP stream.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) link: LinkId,
+    pub(crate) id: ChannelId,
+    pub(crate) side: Side,
+    pub(crate) target: TargetAddr,
+    pub(crate) phase: Phase,
+    /// What the link has negotiated.
+    pub(crate) extensions: Extensions,
+    pub(crate) inbound: Inbound,
+    pub(crate) outbound: Outbound,
+    /// What we let the peer send, in bytes of whole messages; without the window extension unused.
+    pub(crate) granted: GrantedWindow,
+    /// Whether the peer may still refer to this channel. When it is over on the wire, what was
+    /// received is still written out.
+    pub(crate) on_wire: bool,
+    /// Our direction: the end has been sent.
+    pub(crate) end_sent: bool,
+    /// The write half of the socket has been shut down.
+    pub(crate) write_shut: bool,
+    /// What the link's receive budget (or that of lost links) is charged for us.
+    pub(crate) charged: usize,
+    /// Since when the socket has accepted nothing although bytes wait.
+    pub(crate) waiting_since: Instant,
+    /// When Data last came from the peer.
+    pub(crate) last_data: Instant,
+    /// Stream bytes sent to and received from the peer.
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+}
+
+impl Channel {
+    pub(crate) fn as_ref(&self) -> ChannelRef {
+        ChannelRef { link: self.link, id: self.id }
+    }
+
+    pub(crate) fn socket(&self) -> Option<SocketId> {
+        match self.phase {
+            Phase::Open(socket) | Phase::Connecting(Origin::Socks(socket)) => Some(socket),
+            Phase::Connecting(Origin::Embed(_)) | Phase::Dialing(_) | Phase::SendingRest => None,
+        }
+    }
+}
+
+/// The receiving end of a channel's credit window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GrantedWindow {
+    window: usize,
+    /// What the peer may still send.
+    left: usize,
+    /// What has been taken out of the queue and not been returned to the peer yet.
+    unreturned: usize,
+}
+
+impl GrantedWindow {
+    pub(crate) fn new(window: u32) -> Self {
+        Self { window: window as usize, left: window as usize, unreturned: 0 }
+    }
+
+    /// Charges a message of `length` bytes, or says that it exceeds the window.
+    pub(crate) fn on_received(&mut self, length: usize) -> Result<(), WindowExceeded> {
+        self.left = self.left.checked_sub(length).ok_or(WindowExceeded)?;
+        Ok(())
+    }
+
+    /// `bytes` no longer wait. Returns what is to be granted once half of the window is used.
+    pub(crate) fn on_consumed(&mut self, bytes: usize) -> Option<u32> {
+        self.unreturned += bytes;
+        if self.unreturned < self.window / 2 || self.unreturned == 0 {
+            return None;
+        }
+        let bytes = std::mem::take(&mut self.unreturned);
+        self.left += bytes;
+        u32::try_from(bytes).ok()
+    }
+}
+
+/// The peer sent more than it was allowed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WindowExceeded;
+
+/// Bytes and EOF that an application sent before its channel was open.
+#[derive(Debug, Default)]
+pub(crate) struct EarlyInput {
+    pub(crate) bytes: BytesMut,
+    pub(crate) eof: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GrantedWindow, WindowExceeded};
+
+    #[test]
+    fn credit_is_returned_at_half_of_the_window() {
+        let mut window = GrantedWindow::new(100);
+        assert_eq!(window.on_received(60), Ok(()));
+        assert_eq!(window.on_received(41), Err(WindowExceeded));
+        assert_eq!(window.on_consumed(49), None);
+        assert_eq!(window.on_consumed(1), Some(50));
+        assert_eq!(window.on_received(90), Ok(()));
+    }
+}

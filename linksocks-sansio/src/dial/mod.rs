@@ -1,0 +1,101 @@
+//! Making one TCP connection: which addresses to try, in which order, and when.
+//!
+//! Decisions only, after RFC 8305: addresses of both families take turns, the next one is tried
+//! when the one before has failed or has been silent for a while, the first that answers wins.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use smallvec::SmallVec;
+
+use crate::error::SocketError;
+use crate::ids::{ChannelKey, LinkId, QueryId, SocketId};
+use crate::socks5::TargetAddr;
+
+/// A dial's place in the engine. Never leaves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct DialKey {
+    index: u32,
+    generation: u32,
+}
+
+impl crate::arena::ArenaId for DialKey {
+    fn from_parts(index: u32, generation: u32) -> Self {
+        Self { index, generation }
+    }
+    fn parts(self) -> (u32, u32) {
+        (self.index, self.generation)
+    }
+}
+
+/// For whom a connection is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DialOwner {
+    Channel(ChannelKey),
+    Link(LinkId),
+}
+
+/// One connection in the making.
+#[derive(Debug)]
+pub(crate) struct Dial {
+    pub(crate) owner: DialOwner,
+    pub(crate) target: TargetAddr,
+    /// The lookup that has not been answered yet.
+    pub(crate) query: Option<QueryId>,
+    untried: VecDeque<IpAddr>,
+    /// Connections under way.
+    pub(crate) attempts: SmallVec<[SocketId; 2]>,
+    pub(crate) last_error: SocketError,
+}
+
+impl Dial {
+    pub(crate) fn new(owner: DialOwner, target: TargetAddr) -> Self {
+        Self {
+            owner,
+            target,
+            query: None,
+            untried: VecDeque::new(),
+            attempts: SmallVec::new(),
+            last_error: SocketError::NameNotFound,
+        }
+    }
+
+    /// Takes what the name resolved to; both families take turns, the resolver's first one leads.
+    pub(crate) fn set_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let (mut first, mut second) = (VecDeque::new(), VecDeque::new());
+        for address in addresses {
+            let leads = first.front().is_none_or(|leader: &IpAddr| leader.is_ipv6() == address.is_ipv6());
+            if leads { first.push_back(address) } else { second.push_back(address) }
+        }
+        while !first.is_empty() || !second.is_empty() {
+            self.untried.extend(first.pop_front());
+            self.untried.extend(second.pop_front());
+        }
+    }
+
+    /// The next address to try.
+    pub(crate) fn next_address(&mut self) -> Option<SocketAddr> {
+        self.untried.pop_front().map(|ip| SocketAddr::new(ip, self.target.port))
+    }
+
+    pub(crate) fn has_untried(&self) -> bool {
+        !self.untried.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Dial, DialOwner};
+    use crate::arena::ArenaId;
+    use crate::ids::LinkId;
+    use crate::socks5::{Host, TargetAddr};
+
+    #[test]
+    fn families_take_turns() {
+        let target = TargetAddr { host: Host::Name("h".into()), port: 1 };
+        let mut dial = Dial::new(DialOwner::Link(LinkId::from_parts(0, 0)), target);
+        dial.set_addresses(["::1", "::2", "::3", "1.1.1.1", "2.2.2.2"].map(|text| text.parse().unwrap()));
+        let order: Vec<_> = std::iter::from_fn(|| dial.next_address()).map(|a| a.ip().to_string()).collect();
+        assert_eq!(order, ["::1", "1.1.1.1", "::2", "2.2.2.2", "::3"]);
+    }
+}
