@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::socks5::TargetError;
+
 /// Why a socket operation failed, without any type of an operating system or runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum SocketError {
@@ -136,7 +138,10 @@ pub enum ChannelError {
     },
     /// The request names no usable target.
     #[error("invalid target: {0}")]
-    InvalidTarget(&'static str),
+    InvalidTarget(#[from] TargetError),
+    /// The request asks for something that this peer does not do.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
     /// This peer does not dial for the other one.
     #[error("this peer accepts no connect requests")]
     NotADialSide,

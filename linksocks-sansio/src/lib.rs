@@ -1,25 +1,72 @@
-//! LinkSocks as pure state machines.
+//! LinkSocks (SOCKS5 over WebSocket) as pure state machines.
+//!
+//! This crate knows everything about LinkSocks and nothing about sockets: no IO, no clock, no
+//! threads, no async, no environment, no hidden randomness, no unsafe code. A *driver* owns the
+//! sockets, feeds [`Input`]s with their time, and carries out [`Output`]s. Given the same
+//! configuration, seed and inputs, an engine returns the same outputs, byte for byte.
+//!
+//! It is not a client library for an async runtime (see the `driver-*` crates), not a SOCKS
+//! library, and not a WebSocket implementation: messages come in and go out whole.
+//!
+//! # The run loop
+//!
+//! The contract is the module [`io`]; in short: after any inputs, drain the outputs until
+//! [`Output::Timeout`], then wait for that instant or the next input.
+//!
+//! ```
+//! use std::time::Instant;
+//! use linksocks_sansio::{ClientConfig, ClientEngine, Engine, Input, Output, ServerUrl, Token};
+//!
+//! let server = ServerUrl::parse("ws://192.0.2.1:8765")?;
+//! let config = ClientConfig::new(server, Token::new("secret")?);
+//! let start = Instant::now();
+//! let mut engine = ClientEngine::new(config, [7; 32], start);
+//!
+//! let mut actions = Vec::new();
+//! let wake_up = loop {
+//!     match engine.poll_output() {
+//!         Output::Timeout(at) => break at,
+//!         Output::Action(action) => actions.push(action), // e.g. Connect { socket, address, .. }
+//!         _ => {}                                         // a real driver misses none
+//!     }
+//! };
+//! assert_eq!(actions.len(), 1);
+//! if let Some(at) = wake_up {
+//!     engine.handle_input(at, Input::Timeout); // nothing came before
+//! }
+//! # Ok::<(), linksocks_sansio::ConfigError>(())
+//! ```
+
 mod arena;
 mod backoff;
+mod channel;
+mod client;
 pub mod config;
+mod dial;
 pub mod error;
 pub mod event;
 pub mod ids;
 pub mod io;
 pub mod link;
+mod relay;
 mod rng;
 mod secret;
+mod server;
 pub mod socks5;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod url;
 pub mod wire;
 
+pub use client::ClientEngine;
 pub use config::{ClientConfig, ServerConfig};
 pub use error::ConfigError;
 pub use event::Event;
 pub use ids::{ChannelId, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
 pub use io::{Action, Command, Engine, Input, Output, ReadBuf};
 pub use secret::{Credentials, Token, TokenDigest};
+pub use server::ServerEngine;
 pub use stats::Stats;
 pub use url::ServerUrl;

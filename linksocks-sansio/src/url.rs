@@ -160,10 +160,9 @@ mod tests {
 
     #[test]
     fn the_text_form_shows_no_parameters() {
-        for (url, text) in [
-            ("ws://h:1?token=x", "ws://h:1/socket"),
-            ("https://[::1]/a?b=c#d", "wss://[::1]/a"),
-        ] {
+        for (url, text) in
+            [("ws://h:1?token=x", "ws://h:1/socket"), ("https://[::1]/a?b=c#d", "wss://[::1]/a")]
+        {
             assert_eq!(ServerUrl::parse(url).unwrap().to_string(), text);
         }
     }

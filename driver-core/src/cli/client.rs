@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 use super::args::ClientArgs;
 use super::parse::Environment;
 use super::supervise::{End, supervise};
-use super::{Failure, listen_address, log};
+use super::{Failure, listen_address, log, unless_signalled};
 use crate::embed::Client;
 use crate::runtime::Runtime;
 
@@ -21,14 +21,15 @@ pub(super) async fn run<R: Runtime>(
     runtime: R,
     args: &ClientArgs,
     environment: &Environment,
-    signals: impl Stream<Item = ()> + Unpin,
+    mut signals: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Failure> {
-    let listen = listen_address(&runtime, &args.socks_host, args.socks_port).await?;
+    log::init(args.debug, environment);
+    let listen = listen_address(&runtime, &args.socks_host, args.socks_port);
+    let listen = unless_signalled(&mut signals, listen).await?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let config = config(args, listen, cpus)?;
     let anonymous = config.token.is_anonymous();
 
-    log::init(args.debug, environment);
     debug!(direct_mode = ?args.direct_mode, links = config.links, "All traffic takes the relay");
     let proxy = PROXY_VARIABLES.iter().find(|name| environment.get(name).is_some());
     if let (Some(name), false) = (proxy, args.no_env_proxy) {
@@ -36,9 +37,10 @@ pub(super) async fn run<R: Runtime>(
     }
     info!(url = %config.server, "LinkSocks Client is connecting to");
 
-    let client = Client::builder(config).start(runtime).await;
-    let client = client.map_err(|error| Failure::Running(error.to_string()))?;
-    match supervise(&client, signals, "client").await {
+    let client = Client::builder(config);
+    let events = client.events();
+    let client = client.start(runtime).await.map_err(|error| Failure::Running(error.to_string()))?;
+    match supervise(&client, events, signals, "client").await {
         End::Interrupted => Err(Failure::Interrupted),
         End::Stopped(StopReason::Shutdown) => {
             info!("Client stopped");

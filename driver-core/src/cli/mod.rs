@@ -9,15 +9,20 @@ mod events;
 mod log;
 mod parse;
 mod server;
+mod supervise;
 
 use std::ffi::OsString;
+use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures_core::Stream;
+use futures_util::StreamExt as _;
+use futures_util::future::{Either, select};
 use linksocks_sansio::ConfigError;
 use thiserror::Error;
 use tracing::error;
@@ -118,15 +123,34 @@ async fn execute<R: Runtime>(
     }
 }
 
+/// Does `work`, unless a signal comes first.
+async fn unless_signalled<T>(
+    mut signals: impl Stream<Item = ()> + Unpin,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match select(pin!(work), signals.next()).await {
+        Either::Left((result, _)) => result,
+        Either::Right((Some(()), _)) => Err(Failure::Interrupted),
+        Either::Right((None, work)) => work.await,
+    }
+}
+
 /// Finds the address to listen on. Of several addresses of a name an IPv4 one is taken, as Go does.
 async fn listen_address<R: Runtime>(runtime: &R, host: &str, port: u16) -> Result<SocketAddr, Failure> {
     let unbracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if let Ok(address) = unbracketed.parse::<IpAddr>() {
         return Ok(SocketAddr::new(address, port));
     }
-    let addresses = runtime.resolve(host.to_owned()).await;
-    let addresses = addresses.map_err(|error| Failure::Usage(format!("cannot listen on '{host}': {error}")))?;
+    let unusable = |why: &str| Failure::Usage(format!("cannot listen on '{host}': {why}"));
+    let addresses = runtime.resolve(host.to_owned()).await.map_err(|error| unusable(&error.to_string()))?;
     let address = addresses.iter().find(|address| address.is_ipv4()).or_else(|| addresses.first());
-    let address = address.ok_or_else(|| Failure::Usage(format!("cannot listen on '{host}': no address")))?;
+    let address = address.ok_or_else(|| unusable("it has no address"))?;
     Ok(SocketAddr::new(*address, port))
+}
+
+/// 16 lower-case hexadecimal digits, as the Go program makes them.
+fn random_token() -> Result<String, Failure> {
+    let number = getrandom::u64();
+    let number = number.map_err(|error| Failure::Running(format!("no random numbers: {error}")))?;
+    Ok(format!("{number:016x}"))
 }

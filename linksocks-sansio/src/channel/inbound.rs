@@ -45,12 +45,11 @@ pub(crate) struct Inbound {
 #[derive(Debug)]
 enum Waiting {
     Plain(Bytes),
+    /// As it came; `Inflating` once it is first in the queue.
+    Gzip(Bytes),
+    /// The inflater, and what it is charged: the compressed length.
     #[cfg(feature = "gzip")]
-    Gzip {
-        inflate: Box<Inflate>,
-        /// What it is charged: the compressed length.
-        charge: usize,
-    },
+    Inflating(Box<Inflate>, usize),
 }
 
 impl Inbound {
@@ -70,37 +69,39 @@ impl Inbound {
     }
 
     /// Adds a payload that stays compressed while it waits.
-    #[cfg(feature = "gzip")]
     pub(crate) fn push_gzip(&mut self, payload: Bytes) {
-        let charge = payload.len();
-        self.bytes += charge;
+        self.bytes += payload.len();
         self.close_tail();
-        let inflate = Box::new(Inflate::new(payload, Limits::MAX_MESSAGE));
-        self.waiting.push_back(Waiting::Gzip { inflate, charge });
+        self.waiting.push_back(Waiting::Gzip(payload));
     }
 
     /// Takes the next bytes to write.
     pub(crate) fn pop(&mut self) -> Result<Option<Bytes>, BadPayload> {
         loop {
-            match self.waiting.front_mut() {
+            match self.waiting.pop_front() {
                 None => {
                     let joined = self.tail.split().freeze();
                     self.release(joined.len());
                     return Ok((!joined.is_empty()).then_some(joined));
                 }
                 Some(Waiting::Plain(payload)) => {
-                    let payload = std::mem::take(payload);
-                    self.waiting.pop_front();
                     self.release(payload.len());
                     return Ok(Some(payload));
                 }
+                #[cfg(not(feature = "gzip"))]
+                Some(Waiting::Gzip(_)) => return Err(BadPayload),
                 #[cfg(feature = "gzip")]
-                Some(Waiting::Gzip { inflate, charge }) => {
+                Some(Waiting::Gzip(payload)) => {
+                    let charge = payload.len();
+                    let inflate = Box::new(Inflate::new(payload, Limits::MAX_MESSAGE));
+                    self.waiting.push_front(Waiting::Inflating(inflate, charge));
+                }
+                #[cfg(feature = "gzip")]
+                Some(Waiting::Inflating(mut inflate, charge)) => {
                     if let Some(chunk) = inflate.next_chunk(JOIN_LIMIT).map_err(|_| BadPayload)? {
+                        self.waiting.push_front(Waiting::Inflating(inflate, charge));
                         return Ok(Some(chunk));
                     }
-                    let charge = *charge;
-                    self.waiting.pop_front();
                     self.release(charge);
                 }
             }

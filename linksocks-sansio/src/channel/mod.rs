@@ -11,13 +11,14 @@ pub(crate) use inbound::{Inbound, InboundEnd};
 pub(crate) use outbound::{Next, Outbound, OutboundEnd, ReadPacer};
 
 use crate::dial::DialKey;
+use crate::error::ChannelError;
 use crate::ids::{ChannelId, LinkId, SocketId, Ticket};
 use crate::io::ChannelRef;
 use crate::link::Extensions;
 use crate::socks5::TargetAddr;
 
 /// Who wants a channel: the SOCKS side's local end before the channel is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Origin {
     /// A SOCKS request on this socket.
     Socks(SocketId),
@@ -62,6 +63,8 @@ pub(crate) struct Channel {
     /// Whether the peer may still refer to this channel. When it is over on the wire, what was
     /// received is still written out.
     pub(crate) on_wire: bool,
+    /// The socket has delivered EOF.
+    pub(crate) local_eof: bool,
     /// Our direction: the end has been sent.
     pub(crate) end_sent: bool,
     /// The write half of the socket has been shut down.
@@ -75,11 +78,19 @@ pub(crate) struct Channel {
     /// Stream bytes sent to and received from the peer.
     pub(crate) sent: u64,
     pub(crate) received: u64,
+    /// Why the socket is gone, to be told when the rest is sent.
+    pub(crate) error: Option<ChannelError>,
 }
 
 impl Channel {
     pub(crate) fn as_ref(&self) -> ChannelRef {
         ChannelRef { link: self.link, id: self.id }
+    }
+
+    /// Whether what the socket has to say still goes anywhere.
+    pub(crate) fn wants_input(&self) -> bool {
+        let open = matches!(self.phase, Phase::Open(_));
+        open && self.on_wire && !self.local_eof && self.inbound.end != Some(InboundEnd::Close)
     }
 
     pub(crate) fn socket(&self) -> Option<SocketId> {

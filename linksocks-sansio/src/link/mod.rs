@@ -17,8 +17,10 @@ pub(crate) use pace::Pace;
 pub(crate) use receive::{Crossing, ReceiveBudget, ReceiveCredit};
 
 use crate::config::{Limits, RelayConfig};
+use crate::dial::DialKey;
 use crate::ids::{ChannelId, ChannelKey};
 use crate::io::CloseFrame;
+use crate::relay::{Login, Owner};
 
 /// Which end of a link we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,12 @@ pub(crate) struct Link {
     /// The close frame to send after the last message.
     pub(crate) close: Option<CloseFrame>,
     pub(crate) minor_reported: bool,
+    /// The TCP connection in the making (client, opening).
+    pub(crate) dial: Option<DialKey>,
+    /// The verdict on a login by URL, until the WebSocket is up (server).
+    pub(crate) login: Option<Login>,
+    /// Whose channels these are (server, authenticated).
+    pub(crate) owner: Option<Owner>,
 }
 
 impl Link {
@@ -87,6 +95,9 @@ impl Link {
             keep_alive: KeepAlive::new(now),
             close: None,
             minor_reported: false,
+            dial: None,
+            login: None,
+            owner: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::kind;
 use crate::ids::{ChannelId, InstanceId};
 use crate::secret::Token;
 
@@ -60,7 +61,7 @@ pub struct Auth {
 pub enum AuthResponse {
     /// Welcome. The token, if any, replaces the client's for later logins.
     Success {
-        /// A token that the server assigned.
+        /// A token that the server assigned; never empty.
         assigned: Option<Token>,
     },
     /// Go away. The text may be empty.
@@ -127,7 +128,8 @@ pub struct Data {
     pub payload: Bytes,
     /// `None`: stream bytes. `Some`: one datagram.
     pub datagram: Option<Endpoints>,
-    /// Tail of the 0x02 era (direct mode). Never sent.
+    /// Tail of the 0x02 era (direct mode). Never sent, and not possible behind
+    /// [`Endpoints::One`].
     pub sequence: Option<u64>,
 }
 
@@ -152,8 +154,8 @@ pub enum Endpoints {
         /// Where it shall go (SOCKS side to dial side), else unused.
         target: Endpoint,
     },
-    /// A single block: the target towards the dial side, the source otherwise. Accepted, never
-    /// sent by the engine (real peers drop the link on it).
+    /// A single block: the target towards the dial side, the source otherwise. Accepted, and
+    /// encoded for tests of that; never sent by the engine (real peers drop the link on it).
     One(Endpoint),
 }
 
@@ -209,7 +211,7 @@ pub enum ConnectorOperation {
 pub struct ConnectorResponse {
     /// The id of the request.
     pub request: ChannelId,
-    /// The token in force (add), nothing (remove), or why not.
+    /// The token in force (add; never empty), nothing (remove), or why not.
     pub result: Result<Option<Token>, String>,
 }
 
@@ -247,23 +249,41 @@ impl fmt::Debug for Direct {
     }
 }
 
-/// The messages of direct mode.
+/// The messages of direct mode; `as u8` gives the type byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum DirectKind {
     /// 0x0B.
-    Capabilities,
+    Capabilities = kind::DIRECT_CAPABILITIES,
     /// 0x0C.
-    Rendezvous,
+    Rendezvous = kind::DIRECT_RENDEZVOUS,
     /// 0x0D.
-    Status,
+    Status = kind::DIRECT_STATUS,
     /// 0x0E.
-    ChannelBind,
+    ChannelBind = kind::CHANNEL_BIND,
     /// 0x0F.
-    ChannelMigrate,
+    ChannelMigrate = kind::CHANNEL_MIGRATE,
     /// 0x10.
-    ChannelMigrateAck,
+    ChannelMigrateAck = kind::CHANNEL_MIGRATE_ACK,
     /// 0x11.
-    ChannelDataAck,
+    ChannelDataAck = kind::CHANNEL_DATA_ACK,
+}
+
+impl DirectKind {
+    /// The kind of a type byte, if it is one of direct mode.
+    #[must_use]
+    pub const fn from_byte(kind: u8) -> Option<Self> {
+        Some(match kind {
+            kind::DIRECT_CAPABILITIES => Self::Capabilities,
+            kind::DIRECT_RENDEZVOUS => Self::Rendezvous,
+            kind::DIRECT_STATUS => Self::Status,
+            kind::CHANNEL_BIND => Self::ChannelBind,
+            kind::CHANNEL_MIGRATE => Self::ChannelMigrate,
+            kind::CHANNEL_MIGRATE_ACK => Self::ChannelMigrateAck,
+            kind::CHANNEL_DATA_ACK => Self::ChannelDataAck,
+            _ => return None,
+        })
+    }
 }
 
 /// Body of 0xE0: what the sender grants and accepts. Unknown kinds are skipped.

@@ -5,11 +5,11 @@ mod pattern;
 mod target;
 
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
-use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use linksocks_sansio::socks5::{Host, TargetAddr};
 use linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Token};
@@ -18,7 +18,7 @@ use self::pattern::Pattern;
 use super::args::DemoArgs;
 use super::log::GoDuration;
 use super::parse::Environment;
-use super::{Failure, log, random_token};
+use super::{Failure, log, random_token, unless_signalled};
 use crate::embed::{Client, Server};
 use crate::runtime::Runtime;
 
@@ -26,7 +26,7 @@ use crate::runtime::Runtime;
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Our own port, chosen by the system.
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -35,28 +35,23 @@ pub(super) async fn run<R: Runtime>(
     runtime: R,
     args: &DemoArgs,
     environment: &Environment,
-    mut signals: impl Stream<Item = ()> + Unpin,
+    signals: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Failure> {
     if args.debug > 0 {
         log::init(args.debug, environment);
     }
     let limit = runtime.sleep(TIME_LIMIT);
-    let end = std::pin::pin!(async {
-        match select(signals.next(), std::pin::pin!(limit)).await {
-            Either::Left(_) => Failure::Interrupted,
-            Either::Right(_) => failure("the demo is stuck"),
+    let play = async {
+        match select(pin!(play(runtime)), pin!(limit)).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Err(failure("the demo is stuck")),
         }
-    });
-    match select(std::pin::pin!(play(runtime)), end).await {
-        Either::Left((result, _)) => result,
-        Either::Right((failure, _)) => Err(failure),
-    }
+    };
+    unless_signalled(signals, play).await
 }
 
 async fn play<R: Runtime>(runtime: R) -> Result<(), Failure> {
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed).map_err(failure)?;
-    let seed = u64::from_le_bytes(seed);
+    let seed = getrandom::u64().map_err(failure)?;
     say("LinkSocks demo: web server, server and client in this process, real sockets on 127.0.0.1\n")?;
 
     let (listener, web) = runtime.listen(LOOPBACK).await.map_err(failure)?;

@@ -1,0 +1,3 @@
+//! Conformance: golden vectors, simulator, interop, benchmarks.
+
+pub mod vectors;

@@ -1,0 +1,248 @@
+//! The engine of a client: keeps links to a server and offers SOCKS5 over them.
+
+mod links;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::channel::Origin;
+use crate::config::ClientConfig;
+use crate::error::{ChannelError, OpenError, StopReason};
+use crate::event::Event;
+use crate::ids::{InstanceId, LinkId, ListenerId};
+use crate::io::{Action, Command, Engine, Input, Output, sealed};
+use crate::link::{LinkPhase, Role};
+use crate::relay::{EngineTimer, Notice, Relay, Shutdown, Timer, close_code};
+use crate::secret::Token;
+use crate::socks5::TargetAddr;
+use crate::stats::Stats;
+
+/// A LinkSocks client.
+///
+/// It starts to connect at once: drain [`Engine::poll_output`] after [`ClientEngine::new`].
+#[derive(Debug)]
+pub struct ClientEngine {
+    relay: Relay,
+    config: ClientConfig,
+    instance: InstanceId,
+    /// The token in force: the server may have assigned another one.
+    token: Token,
+    slots: Vec<Slot>,
+    /// The slot whose turn it is to carry the next channel.
+    next_slot: usize,
+    listener: Option<ListenerId>,
+    /// Wishes that wait for a link.
+    waiting: VecDeque<(Origin, TargetAddr)>,
+    shutdown: Shutdown,
+}
+
+/// The place of one link.
+#[derive(Debug)]
+struct Slot {
+    /// `None` while backing off.
+    link: Option<LinkId>,
+    backoff: Backoff,
+    /// Whether a login has ever succeeded: then no refusal is taken for final.
+    proven: bool,
+}
+
+impl ClientEngine {
+    /// Starts a client. `seed` is its only randomness; `now` its first instant.
+    #[must_use]
+    pub fn new(config: ClientConfig, seed: [u8; 32], now: Instant) -> Self {
+        let mut relay = Relay::new(config.relay.clone(), seed, now);
+        let instance = relay.rng.instance_id();
+        let slot = || Slot { link: None, backoff: Backoff::new(config.backoff.clone()), proven: false };
+        let slots: Vec<_> = std::iter::repeat_with(slot).take(config.links.max(1)).collect();
+        let mut client = Self {
+            relay,
+            instance,
+            token: config.token.clone(),
+            slots,
+            next_slot: 0,
+            listener: None,
+            waiting: VecDeque::new(),
+            shutdown: Shutdown::default(),
+            config,
+        };
+        if client.config.listen_early {
+            client.start_listening();
+        }
+        for slot in 0..client.slots.len() {
+            client.connect(slot);
+        }
+        client
+    }
+
+    fn start_listening(&mut self) {
+        if let (Some(address), None) = (self.config.listen, self.listener) {
+            self.listener = Some(self.relay.listen(address, self.config.credentials.clone()));
+        }
+    }
+
+    /// Gives `target` to a link, or lets it wait for one.
+    fn want(&mut self, origin: Origin, target: TargetAddr) {
+        if self.shutdown.is_begun() {
+            self.relay.refuse(origin, OpenError::Shutdown);
+        } else if let Some(link) = self.next_ready_link() {
+            self.relay.open_channel(link, origin, target);
+        } else {
+            self.relay
+                .set_timer(Timer::Engine(EngineTimer::Wanted(origin)), self.relay.config.timeouts.link_wait);
+            self.waiting.push_back((origin, target));
+        }
+    }
+
+    fn next_ready_link(&mut self) -> Option<LinkId> {
+        let count = self.slots.len();
+        let slot =
+            (0..count).map(|step| (self.next_slot + step) % count).find(|slot| self.is_ready(*slot))?;
+        self.next_slot = (slot + 1) % count;
+        self.slots[slot].link
+    }
+
+    fn is_ready(&self, slot: usize) -> bool {
+        let link = self.slots[slot].link.and_then(|link| self.relay.links.get(link));
+        link.is_some_and(|link| link.is_ready())
+    }
+
+    fn serve_waiting(&mut self) {
+        for (origin, target) in std::mem::take(&mut self.waiting) {
+            self.relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(origin)));
+            if self.relay.still_wants(origin) {
+                self.want(origin, target);
+            }
+        }
+    }
+
+    fn on_wait_timeout(&mut self, origin: Origin) {
+        self.waiting.retain(|(waiting, _)| *waiting != origin);
+        self.relay.refuse(origin, OpenError::NoLink);
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Open { ticket, target } => match target.validate() {
+                Ok(()) => self.want(Origin::Embed(ticket), target),
+                Err(error) => {
+                    self.relay.refuse_ticket(ticket, ChannelError::InvalidTarget(error).into());
+                }
+            },
+            Command::Shutdown { drain } => {
+                self.stop_listening();
+                for (origin, _) in std::mem::take(&mut self.waiting) {
+                    self.relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(origin)));
+                    self.relay.refuse(origin, OpenError::Shutdown);
+                }
+                self.shutdown.begin(&mut self.relay, drain);
+            }
+        }
+    }
+
+    fn stop_listening(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            self.relay.unlisten(listener);
+        }
+    }
+
+    fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Wanted { origin, target } => self.want(origin, target),
+            Notice::LinkDialed { link, socket } => self.on_dialed(link, socket),
+            Notice::LinkReady { link } => self.on_ready(link),
+            Notice::LinkDown { link, role: Role::Client { slot }, authenticated, error } => {
+                self.on_down(link, slot, authenticated, error);
+            }
+            Notice::LinkDown { role: Role::Server { .. }, .. } => {}
+            Notice::ConnectRequested { link, connect } => {
+                self.relay.refuse_connect(link, connect.channel, &ChannelError::NotADialSide);
+            }
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the relay matches what is left")]
+    fn apply(&mut self, input: Input) {
+        let relay = &mut self.relay;
+        match input {
+            Input::Timeout => {}
+            Input::Command(command) => self.on_command(command),
+            Input::LinkOffered { ticket, .. } => {
+                relay.act(Action::RejectLink { ticket, status: 404, reason: "not a server" });
+            }
+            Input::LinkOpened { link, response } => self.on_opened(link, &response),
+            Input::LinkFailed { link, error } => self.on_open_failed(link, error),
+            Input::LinkReceived { link, message } => {
+                let length = message.len();
+                match relay.receive(link, message) {
+                    None => {}
+                    Some((LinkPhase::Ready, message)) => relay.on_message(link, message, length),
+                    Some((LinkPhase::AwaitingHello, message)) => relay.on_hello(link, &message),
+                    Some((_, message)) => self.on_login_message(link, message),
+                }
+                self.relay.grant_receive(link);
+            }
+            Input::ListenerOpened { listener, local } => {
+                if self.listener == Some(listener) {
+                    relay.tell(Event::SocksListening { local });
+                    relay.grant_accepts(listener);
+                }
+            }
+            Input::ListenerFailed { listener, error } => {
+                if relay.on_listener_failed(listener)
+                    && let Some(address) = self.config.listen
+                {
+                    self.listener = None;
+                    self.stop(StopReason::Listen { address, error });
+                }
+            }
+            input => relay.apply(input),
+        }
+    }
+
+    /// Ends for good: everything is dropped.
+    fn stop(&mut self, reason: StopReason) {
+        self.stop_listening();
+        self.shutdown.stop(&mut self.relay, reason);
+    }
+}
+
+impl sealed::Sealed for ClientEngine {}
+
+impl Engine for ClientEngine {
+    fn handle_input(&mut self, now: Instant, input: Input) {
+        if self.shutdown.is_over() {
+            return;
+        }
+        self.relay.advance(now);
+        while let Some(due) = self.relay.next_due() {
+            match self.relay.on_timer(due) {
+                None => {}
+                Some(EngineTimer::Slot(slot)) => self.connect(slot),
+                Some(EngineTimer::Wanted(origin)) => self.on_wait_timeout(origin),
+                Some(EngineTimer::Shutdown) => self.shutdown.on_timer(&mut self.relay, close_code::NORMAL),
+            }
+            self.settle();
+        }
+        self.apply(input);
+        self.settle();
+    }
+
+    fn poll_output(&mut self) -> Output {
+        self.relay.poll_output()
+    }
+
+    fn stats(&self) -> Stats {
+        self.relay.stats()
+    }
+}
+
+impl ClientEngine {
+    /// Takes up what the relay has left to decide.
+    fn settle(&mut self) {
+        while let Some(notice) = self.relay.notices.pop_front() {
+            self.on_notice(notice);
+        }
+        self.shutdown.advance(&mut self.relay, close_code::NORMAL);
+    }
+}

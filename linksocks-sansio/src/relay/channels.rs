@@ -1,0 +1,589 @@
+//! The life of channels: how they open, end and fail, on both sides and with both kinds of peers.
+//!
+//! With the `finish` extension each direction ends on its own: Finish after the last byte; the
+//! channel is over when both have been sent and received. A Disconnect aborts it, except that a
+//! direction whose Finish has come is complete and still delivered.
+//!
+//! Without it a Disconnect (empty or `EOF`) ends the sender's direction in order and cuts the
+//! other one; any other text aborts.
+
+use super::dials::DialFailure;
+use super::{Relay, Socket, SocketOwner, Timer};
+use crate::channel::{
+    Channel, GrantedWindow, Inbound, InboundEnd, Origin, Outbound, OutboundEnd, Phase, Side,
+};
+use crate::dial::DialOwner;
+use crate::error::{ChannelError, OpenError, SocketError};
+use crate::event::Event;
+use crate::ids::{ChannelId, ChannelKey, LinkId, SocketId};
+use crate::io::{Action, ReadBuf};
+use crate::socks5::{Reply, TargetAddr, TargetError};
+use crate::wire::{
+    Compression, Connect, ConnectRequest, ConnectResponse, Data, Disconnect, Message, Window, seal_tcp,
+};
+
+/// The text of a Disconnect that is no error (as real programs write it).
+const EOF: &str = "EOF";
+
+/// The answer to a resume that can't be continued without a hole (as real programs write it).
+const EXPIRED: &str = "channel expired";
+
+impl Relay {
+    // ---- opening: SOCKS side
+
+    /// Asks the peer of `link` to connect to `target`.
+    pub(crate) fn open_channel(&mut self, link: LinkId, origin: Origin, target: TargetAddr) {
+        let id = self.rng.channel_id();
+        let host = target.wire_host().into_owned();
+        let length = host.len();
+        let request = ConnectRequest::Tcp { address: host, port: target.port };
+        let connect = Message::Connect(Connect { channel: id, request, resume: false }).encode();
+        let refusal = match (connect, self.has_room(link)) {
+            (Ok(connect), true) => {
+                let key = self.add_channel(link, id, Side::Socks, target, Phase::Connecting(origin));
+                self.bind_session(origin, key);
+                self.send_control(link, connect);
+                self.set_timer(Timer::Response(key), self.config.timeouts.response);
+                return;
+            }
+            (Ok(_), false) => OpenError::TooMany,
+            (Err(_), _) => OpenError::Connect(ChannelError::InvalidTarget(TargetError::HostTooLong(length))),
+        };
+        self.refuse(origin, refusal);
+    }
+
+    fn has_room(&self, link: LinkId) -> bool {
+        let limit = self.config.limits.channels_per_link;
+        self.links.get(link).is_some_and(|link| link.channels.len() < limit)
+    }
+
+    fn add_channel(
+        &mut self,
+        link_id: LinkId,
+        id: ChannelId,
+        side: Side,
+        target: TargetAddr,
+        phase: Phase,
+    ) -> ChannelKey {
+        let link = self.links.get(link_id);
+        let channel = Channel {
+            link: link_id,
+            id,
+            side,
+            target,
+            phase,
+            extensions: link.map(|link| link.extensions).unwrap_or_default(),
+            inbound: Inbound::default(),
+            outbound: Outbound::new(link.and_then(|link| link.peer_window)),
+            granted: GrantedWindow::new(self.config.extensions.window),
+            on_wire: true,
+            local_eof: false,
+            end_sent: false,
+            write_shut: false,
+            charged: 0,
+            waiting_since: self.now,
+            last_data: self.now,
+            sent: 0,
+            received: 0,
+            error: None,
+        };
+        let key = self.channels.insert(channel);
+        if let Some(link) = self.links.get_mut(link_id) {
+            link.channels.insert(id, key);
+        }
+        self.totals.channels_opened += 1;
+        key
+    }
+
+    /// The target is connected, as the peer says or its Data implies.
+    fn confirm_channel(&mut self, key: ChannelKey) {
+        let Some(Channel { phase: Phase::Connecting(origin), .. }) = self.channels.get(key) else { return };
+        let origin = *origin;
+        self.timers.cancel(Timer::Response(key));
+        let early = match origin {
+            Origin::Socks(socket) => {
+                let early = self.take_session(socket, SocketOwner::Channel(key)).unwrap_or_default();
+                self.set_open(key, socket);
+                self.reply(socket, Reply::Succeeded);
+                early
+            }
+            Origin::Embed(ticket) => {
+                let longest = self.longest_message(key);
+                let mut socket = Socket::new(SocketOwner::Channel(key), self.config.limits.read_min);
+                let read = socket.pacer.top_up(longest).unwrap_or_default();
+                let socket = self.sockets.insert(socket);
+                self.act(Action::AdoptSocket { ticket, socket, read });
+                self.set_open(key, socket);
+                return;
+            }
+        };
+        if !early.bytes.is_empty() {
+            self.on_local_data(key, ReadBuf::copy_from(&early.bytes));
+        }
+        if early.eof {
+            self.on_local_eof(key);
+        }
+        self.grant_read(key);
+    }
+
+    fn set_open(&mut self, key: ChannelKey, socket: SocketId) {
+        if let Some(channel) = self.channels.get_mut(key) {
+            channel.phase = Phase::Open(socket);
+            let event = Event::ChannelOpened { channel: channel.as_ref(), target: channel.target.clone() };
+            self.tell(event);
+        }
+    }
+
+    pub(crate) fn on_connect_response(&mut self, link: LinkId, response: ConnectResponse) {
+        let Some(key) = self.find_channel(link, response.channel) else { return };
+        let Some(channel) = self.channels.get(key) else { return };
+        if channel.side == Side::Dial {
+            return;
+        }
+        match (channel.phase, response.result) {
+            (_, Ok(())) => self.confirm_channel(key),
+            (_, Err(text)) => self.abort_channel(key, ChannelError::Refused(text)),
+        }
+    }
+
+    pub(super) fn on_response_timeout(&mut self, key: ChannelKey) {
+        self.reset_channel(key, ChannelError::ResponseTimeout(self.config.timeouts.response));
+    }
+
+    /// The application that wanted a channel has gone.
+    pub(super) fn abandon_channel(&mut self, key: ChannelKey, error: SocketError) {
+        self.disconnect(key, &ChannelError::Socket(error));
+        self.remove_channel(key, Some(ChannelError::Socket(error)));
+    }
+
+    // ---- opening: dial side
+
+    /// Connects to a target for the peer of `link`.
+    pub(crate) fn accept_connect(&mut self, link: LinkId, connect: Connect) {
+        if connect.resume {
+            // Continuing an old channel could leave a hole in its stream, dialling again a break.
+            let expired = Disconnect { channel: connect.channel, error: Some(EXPIRED.to_owned()) };
+            self.send_control(link, expired.encode());
+            return;
+        }
+        let error = match self.check_connect(link, &connect) {
+            Ok(target) => {
+                self.dial_channel(link, connect.channel, target);
+                return;
+            }
+            Err(error) => error,
+        };
+        self.refuse_connect(link, connect.channel, &error);
+    }
+
+    fn check_connect(&self, link: LinkId, connect: &Connect) -> Result<TargetAddr, ChannelError> {
+        if self
+            .find_channel(link, connect.channel)
+            .or_else(|| self.find_sibling(link, connect.channel))
+            .is_some()
+        {
+            return Err(ChannelError::Duplicate);
+        }
+        if !self.has_room(link) {
+            return Err(ChannelError::TooMany);
+        }
+        match &connect.request {
+            ConnectRequest::Tcp { address, port } => Ok(TargetAddr::from_wire(address, *port)?),
+            ConnectRequest::Udp => Err(ChannelError::Unsupported("UDP")),
+            ConnectRequest::Unknown(_) => Err(ChannelError::Unsupported("the protocol")),
+        }
+    }
+
+    fn dial_channel(&mut self, link: LinkId, id: ChannelId, target: TargetAddr) {
+        // The channel exists before its dial, which refers to it.
+        let key = self.add_channel(link, id, Side::Dial, target.clone(), Phase::SendingRest);
+        let dial = self.start_dial(DialOwner::Channel(key), target);
+        if let Some(channel) = self.channels.get_mut(key) {
+            channel.phase = Phase::Dialing(dial);
+        }
+    }
+
+    pub(crate) fn refuse_connect(&mut self, link: LinkId, channel: ChannelId, error: &ChannelError) {
+        let response = ConnectResponse { channel, result: Err(error.to_string()) };
+        self.send_control(link, response.encode());
+    }
+
+    pub(super) fn on_target_connected(&mut self, key: ChannelKey, socket: SocketId) {
+        let Some(channel) = self.channels.get(key) else { return };
+        let (link, response) = (channel.link, ConnectResponse { channel: channel.id, result: Ok(()) });
+        if channel.on_wire {
+            self.send_control(link, response.encode());
+        }
+        if let Some(socket) = self.sockets.get_mut(socket) {
+            socket.owner = SocketOwner::Channel(key);
+        }
+        self.set_open(key, socket);
+        self.deliver(key);
+    }
+
+    pub(super) fn on_target_failed(&mut self, key: ChannelKey, failure: DialFailure) {
+        let Some(channel) = self.channels.get(key) else { return };
+        let target = channel.target.to_string();
+        let error = match failure {
+            DialFailure::Error(error) => ChannelError::Dial { target, error },
+            DialFailure::Timeout => ChannelError::DialTimeout { target },
+        };
+        self.reset_channel(key, error);
+    }
+
+    // ---- link → socket
+
+    pub(crate) fn on_data(&mut self, link: LinkId, data: Data, length: usize) {
+        let Some(key) = self.find_channel(link, data.channel) else {
+            if let Some(key) = self.find_sibling(link, data.channel) {
+                // Delivered, it would be out of order.
+                self.reset_channel(key, ChannelError::Protocol("data arrived on another link"));
+            }
+            self.totals.messages_ignored += 1;
+            return;
+        };
+        let now = self.now;
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        if data.datagram.is_some() {
+            self.reset_channel(key, ChannelError::Protocol("datagram on a TCP channel"));
+            return;
+        }
+        if channel.inbound.end.is_some() {
+            self.reset_channel(key, ChannelError::Protocol("data after finish"));
+            return;
+        }
+        if channel.extensions.window && channel.granted.on_received(length).is_err() {
+            self.reset_channel(key, ChannelError::Protocol("window exceeded"));
+            return;
+        }
+        channel.last_data = now;
+        if channel.phase == Phase::SendingRest {
+            self.return_credit(key, length);
+            return;
+        }
+        let payload = data.payload.len();
+        channel.received += payload as u64;
+        self.totals.bytes_received += payload as u64;
+        match data.compression {
+            Compression::None => channel.inbound.push(data.payload),
+            Compression::Gzip => channel.inbound.push_gzip(data.payload),
+        }
+        self.return_credit(key, length - payload);
+        self.confirm_channel(key);
+        self.deliver(key);
+    }
+
+    /// Writes what the socket takes, keeps the rest, and ends the socket if this was the end.
+    pub(super) fn deliver(&mut self, key: ChannelKey) {
+        while let Some(Channel { phase: Phase::Open(socket), .. }) = self.channels.get(key) {
+            let socket = *socket;
+            if !self.can_write(socket) {
+                break;
+            }
+            let Some(channel) = self.channels.get_mut(key) else { return };
+            match channel.inbound.pop() {
+                Ok(Some(bytes)) => self.write(socket, bytes),
+                Ok(None) => break,
+                Err(_) => {
+                    self.reset_channel(key, ChannelError::Protocol("invalid gzip data"));
+                    return;
+                }
+            }
+        }
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        channel.inbound.settle();
+        let released = channel.inbound.take_released();
+        self.return_credit(key, released);
+        self.recharge(key);
+        self.end_writing(key);
+    }
+
+    /// Lets the peer send as much again as no longer waits.
+    fn return_credit(&mut self, key: ChannelKey, bytes: usize) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        if !channel.extensions.window || !channel.on_wire {
+            return;
+        }
+        if let Some(bytes) = channel.granted.on_consumed(bytes) {
+            let (link, window) = (channel.link, Window { channel: channel.id, bytes });
+            self.send_control(link, window.encode());
+        }
+    }
+
+    /// The socket took some bytes.
+    pub(super) fn on_local_progress(&mut self, key: ChannelKey) {
+        if let Some(channel) = self.channels.get_mut(key) {
+            channel.waiting_since = self.now;
+            self.deliver(key);
+        }
+    }
+
+    /// Once everything is handed to the socket: tells it that no more comes; once everything is
+    /// written and nothing can come from it any more, closes it.
+    fn end_writing(&mut self, key: ChannelKey) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let (Phase::Open(socket), Some(end)) = (channel.phase, channel.inbound.end) else { return };
+        if !channel.inbound.is_empty_queue() {
+            return;
+        }
+        let over = match end {
+            InboundEnd::Close => true,
+            InboundEnd::Finish => channel.end_sent,
+        };
+        if over && self.sockets.get(socket).is_some_and(Socket::is_written) {
+            self.remove_channel(key, None);
+            self.close_socket(socket);
+        } else if !channel.write_shut {
+            channel.write_shut = true;
+            self.act(Action::ShutdownWrite { socket });
+        }
+    }
+
+    pub(crate) fn on_finish(&mut self, link: LinkId, id: ChannelId) {
+        let Some(key) = self.find_channel(link, id) else { return };
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        if channel.inbound.end.is_some() {
+            self.reset_channel(key, ChannelError::Protocol("finish after finish"));
+            return;
+        }
+        channel.inbound.end = Some(InboundEnd::Finish);
+        if channel.end_sent {
+            self.leave_wire(key);
+        }
+        self.confirm_channel(key);
+        self.deliver(key);
+    }
+
+    pub(crate) fn on_disconnect(&mut self, link: LinkId, disconnect: Disconnect) {
+        let Some(key) = self.find_channel(link, disconnect.channel) else { return };
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let text = disconnect.error.unwrap_or_default();
+        let regular = text.is_empty() || text == EOF;
+        // What the peer has sent is all there is, and it will take nothing more from us.
+        let complete = match channel.extensions.finish {
+            true => channel.inbound.end == Some(InboundEnd::Finish),
+            false => regular,
+        };
+        let deliverable = match channel.phase {
+            Phase::Open(_) => true,
+            Phase::Dialing(_) => !channel.inbound.is_empty_queue(),
+            Phase::Connecting(_) | Phase::SendingRest => false,
+        };
+        self.leave_wire(key);
+        if complete && deliverable {
+            self.timers.cancel(Timer::HalfClose(key));
+            if let Some(channel) = self.channels.get_mut(key) {
+                channel.inbound.end = Some(InboundEnd::Close);
+                self.totals.send_queued -= channel.outbound.clear();
+            }
+            self.deliver(key);
+        } else {
+            let text = if text.is_empty() { EOF.to_owned() } else { text };
+            self.abort_channel(key, ChannelError::Remote(text));
+        }
+    }
+
+    // ---- socket → link
+
+    pub(super) fn on_local_data(&mut self, key: ChannelKey, buf: ReadBuf) {
+        let length = buf.len();
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        if !channel.wants_input() || buf.is_empty() {
+            return;
+        }
+        debug_assert!(length <= self.config.limits.message_max);
+        let message = seal_tcp(buf.into_memory(), channel.id);
+        self.totals.send_queued += message.len();
+        channel.outbound.push(message);
+        self.schedule_channel(key);
+    }
+
+    pub(super) fn on_local_eof(&mut self, key: ChannelKey) {
+        let now = self.now;
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        channel.local_eof = true;
+        if !channel.on_wire {
+            return;
+        }
+        if channel.extensions.finish {
+            self.end_sending(key, OutboundEnd::Finish);
+            return;
+        }
+        match channel.side {
+            // The application behind the SOCKS side waits for this end.
+            Side::Dial => self.end_sending(key, OutboundEnd::Disconnect(Some(EOF.to_owned()))),
+            // A Disconnect would cut off the answer that the application may still wait for.
+            Side::Socks => {
+                channel.last_data = now;
+                self.set_timer(Timer::HalfClose(key), self.config.timeouts.half_close_linger);
+            }
+        }
+    }
+
+    pub(super) fn on_half_close_timeout(&mut self, key: ChannelKey) {
+        let linger = self.config.timeouts.half_close_linger;
+        let Some(channel) = self.channels.get(key) else { return };
+        let silent = self.now.saturating_duration_since(channel.last_data);
+        if channel.charged > 0 {
+            self.set_timer(Timer::HalfClose(key), linger);
+        } else if silent < linger {
+            self.set_timer(Timer::HalfClose(key), linger - silent);
+        } else {
+            self.end_sending(key, OutboundEnd::Disconnect(Some(EOF.to_owned())));
+        }
+    }
+
+    fn end_sending(&mut self, key: ChannelKey, end: OutboundEnd) {
+        if let Some(channel) = self.channels.get_mut(key) {
+            channel.outbound.finish_with(end);
+            self.schedule_channel(key);
+        }
+    }
+
+    /// The message that ends our direction has left.
+    pub(super) fn on_end_sent(&mut self, key: ChannelKey) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        channel.end_sent = true;
+        if channel.extensions.finish {
+            let failed = channel.error.clone();
+            if channel.inbound.end.is_some() {
+                self.leave_wire(key);
+            }
+            match failed {
+                Some(error) => self.reset_channel(key, error),
+                None => self.end_writing(key),
+            }
+            return;
+        }
+        self.leave_wire(key);
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let written = channel.charged == 0;
+        match (channel.phase, channel.side) {
+            (Phase::SendingRest, _) => {
+                let error = channel.error.take();
+                self.remove_channel(key, error);
+            }
+            // The other side takes no answer to its upload any more, and can't be told of its fate.
+            (Phase::Open(_), Side::Dial) if !written => self.abort_channel(key, ChannelError::Truncated),
+            _ => {
+                channel.inbound.end = Some(InboundEnd::Close);
+                self.end_writing(key);
+            }
+        }
+    }
+
+    /// The socket of a channel broke; it is released.
+    pub(super) fn on_local_failure(&mut self, key: ChannelKey, error: SocketError) {
+        self.timers.cancel(Timer::HalfClose(key));
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let reason = ChannelError::Socket(error);
+        let (on_wire, finish, end_sent) = (channel.on_wire, channel.extensions.finish, channel.end_sent);
+        channel.phase = Phase::SendingRest;
+        channel.inbound.clear();
+        channel.error = Some(reason.clone());
+        let complete = channel.local_eof;
+        self.recharge(key);
+        if !on_wire {
+            self.remove_channel(key, Some(reason));
+        } else if finish && (end_sent || !complete) {
+            self.reset_channel(key, reason);
+        } else if !complete {
+            // In order: what came before the failure counts.
+            self.end_sending(key, OutboundEnd::Disconnect(Some(reason.to_string())));
+        } else if !finish {
+            // All that there was goes out, with its regular end.
+            self.end_sending(key, OutboundEnd::Disconnect(Some(EOF.to_owned())));
+        }
+    }
+
+    pub(crate) fn on_window(&mut self, link: LinkId, window: Window) {
+        if let Some(key) = self.find_channel(link, window.channel)
+            && let Some(channel) = self.channels.get_mut(key)
+        {
+            channel.outbound.add_credit(window.bytes);
+            self.schedule_channel(key);
+        }
+    }
+
+    // ---- endings
+
+    /// Ends a channel with a reason, at both ends.
+    pub(super) fn reset_channel(&mut self, key: ChannelKey, error: ChannelError) {
+        match self.channels.get(key) {
+            Some(Channel { phase: Phase::Dialing(_), on_wire: true, link, id, .. }) => {
+                // Real peers ignore a Disconnect while they wait for the response.
+                let (link, id) = (*link, *id);
+                self.refuse_connect(link, id, &error);
+            }
+            _ => self.disconnect(key, &error),
+        }
+        self.abort_channel(key, error);
+    }
+
+    fn disconnect(&mut self, key: ChannelKey, error: &ChannelError) {
+        if let Some(channel) = self.channels.get(key)
+            && channel.on_wire
+        {
+            let disconnect = Disconnect { channel: channel.id, error: Some(error.to_string()) };
+            let link = channel.link;
+            self.send_control(link, disconnect.encode());
+        }
+    }
+
+    /// Ends a channel with a reason, at our end.
+    pub(crate) fn abort_channel(&mut self, key: ChannelKey, error: ChannelError) {
+        let Some(channel) = self.remove_channel(key, Some(error.clone())) else { return };
+        match channel.phase {
+            Phase::Connecting(origin) => self.refuse(origin, OpenError::Connect(error)),
+            Phase::Dialing(dial) => self.cancel_dial(dial),
+            Phase::Open(socket) => self.reset_socket(socket),
+            Phase::SendingRest => {}
+        }
+    }
+
+    /// From now on the peer's messages for this channel are late and ignored.
+    fn leave_wire(&mut self, key: ChannelKey) {
+        if let Some(channel) = self.channels.get_mut(key)
+            && channel.on_wire
+        {
+            channel.on_wire = false;
+            if let Some(link) = self.links.get_mut(channel.link) {
+                link.channels.remove(&channel.id);
+            }
+        }
+    }
+
+    fn remove_channel(&mut self, key: ChannelKey, error: Option<ChannelError>) -> Option<Channel> {
+        self.leave_wire(key);
+        self.timers.cancel(Timer::Response(key));
+        self.timers.cancel(Timer::HalfClose(key));
+        let mut channel = self.channels.remove(key)?;
+        self.discharge(key, channel.link, channel.charged);
+        self.totals.send_queued -= channel.outbound.clear();
+        self.totals.channels_failed += u64::from(error.is_some());
+        self.tell(Event::ChannelClosed {
+            channel: channel.as_ref(),
+            sent: channel.sent,
+            received: channel.received,
+            error,
+        });
+        Some(channel)
+    }
+
+    /// Ends all channels with a reason, at both ends.
+    pub(crate) fn reset_all_channels(&mut self, error: &ChannelError) {
+        for key in self.channels.ids() {
+            self.reset_channel(key, error.clone());
+        }
+    }
+
+    fn find_channel(&self, link: LinkId, id: ChannelId) -> Option<ChannelKey> {
+        self.links.get(link)?.channels.get(&id).copied()
+    }
+
+    /// Looks for a channel on the other links of the same process.
+    fn find_sibling(&self, link: LinkId, id: ChannelId) -> Option<ChannelKey> {
+        let owner = self.links.get(link)?.owner?;
+        self.owners.get(&owner)?.iter().find_map(|sibling| self.find_channel(*sibling, id))
+    }
+}

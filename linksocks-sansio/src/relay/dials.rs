@@ -1,0 +1,155 @@
+//! Carrying out dials: lookups, attempts, deadlines.
+
+use std::net::IpAddr;
+
+use smallvec::SmallVec;
+
+use super::{Notice, Relay, Socket, SocketOwner, Timer};
+use crate::dial::{Dial, DialKey, DialOwner};
+use crate::error::{LinkError, SocketError};
+use crate::ids::{QueryId, SocketId};
+use crate::io::{Action, ReadCredit};
+use crate::socks5::{Host, TargetAddr};
+
+/// How a dial ends without a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum DialFailure {
+    Error(SocketError),
+    Timeout,
+}
+
+impl Relay {
+    pub(crate) fn start_dial(&mut self, owner: DialOwner, target: TargetAddr) -> DialKey {
+        let host = target.host.clone();
+        let key = self.dials.insert(Dial::new(owner, target));
+        self.set_timer(Timer::Dial(key), self.config.timeouts.dial);
+        match host {
+            Host::Ip(address) => self.set_dial_addresses(key, [address]),
+            Host::Name(host) => {
+                let query = self.queries.insert(key);
+                if let Some(dial) = self.dials.get_mut(key) {
+                    dial.query = Some(query);
+                }
+                self.act(Action::Resolve { query, host });
+            }
+        }
+        key
+    }
+
+    pub(crate) fn on_resolved(&mut self, query: QueryId, result: Result<SmallVec<[IpAddr; 4]>, SocketError>) {
+        let Some(key) = self.queries.remove(query) else { return };
+        let Some(dial) = self.dials.get_mut(key) else { return };
+        dial.query = None;
+        match result {
+            Ok(addresses) => self.set_dial_addresses(key, addresses),
+            Err(error) => self.fail_dial(key, DialFailure::Error(error)),
+        }
+    }
+
+    fn set_dial_addresses(&mut self, key: DialKey, addresses: impl IntoIterator<Item = IpAddr>) {
+        if let Some(dial) = self.dials.get_mut(key) {
+            dial.set_addresses(addresses);
+            self.try_next_address(key);
+        }
+    }
+
+    /// Tries one more address; fails the dial if there is none and nothing is under way.
+    pub(super) fn try_next_address(&mut self, key: DialKey) {
+        let Some(dial) = self.dials.get_mut(key) else { return };
+        let Some(address) = dial.next_address() else {
+            if dial.attempts.is_empty() && dial.query.is_none() {
+                let error = dial.last_error;
+                self.fail_dial(key, DialFailure::Error(error));
+            }
+            return;
+        };
+        let owner = dial.owner;
+        let mut socket = Socket::new(SocketOwner::Dial(key), self.config.limits.read_min);
+        let read = match owner {
+            DialOwner::Channel(channel) => {
+                let longest = self.longest_message(channel);
+                socket.pacer.top_up(longest).unwrap_or_default()
+            }
+            DialOwner::Link(_) => ReadCredit::default(),
+        };
+        let socket = self.sockets.insert(socket);
+        self.act(Action::Connect { socket, address, read });
+        if let Some(dial) = self.dials.get_mut(key) {
+            dial.attempts.push(socket);
+            if dial.has_untried() {
+                self.set_timer(Timer::DialStagger(key), self.config.timeouts.dial_stagger);
+            }
+        }
+    }
+
+    /// One attempt is connected: the others are dropped, the owner goes on.
+    pub(super) fn on_attempt_opened(&mut self, key: DialKey, socket: SocketId) {
+        let Some(mut dial) = self.take_dial(key) else { return };
+        dial.attempts.retain(|attempt| *attempt != socket);
+        self.drop_attempts(&dial);
+        match dial.owner {
+            DialOwner::Channel(channel) => self.on_target_connected(channel, socket),
+            DialOwner::Link(link) => {
+                if let Some(opening) = self.links.get_mut(link) {
+                    opening.dial = None;
+                }
+                self.sockets.remove(socket);
+                self.notices.push_back(Notice::LinkDialed { link, socket });
+            }
+        }
+    }
+
+    pub(super) fn on_attempt_failed(&mut self, key: DialKey, socket: SocketId, error: SocketError) {
+        if let Some(dial) = self.dials.get_mut(key) {
+            dial.attempts.retain(|attempt| *attempt != socket);
+            dial.last_error = error;
+            self.try_next_address(key);
+        }
+    }
+
+    pub(super) fn on_dial_timeout(&mut self, key: DialKey) {
+        self.fail_dial(key, DialFailure::Timeout);
+    }
+
+    fn fail_dial(&mut self, key: DialKey, failure: DialFailure) {
+        let Some(dial) = self.take_dial(key) else { return };
+        self.drop_attempts(&dial);
+        match dial.owner {
+            DialOwner::Channel(channel) => self.on_target_failed(channel, failure),
+            DialOwner::Link(link) => {
+                if let Some(opening) = self.links.get_mut(link) {
+                    opening.dial = None;
+                }
+                let error = match failure {
+                    DialFailure::Error(error) => error,
+                    DialFailure::Timeout => SocketError::TimedOut,
+                };
+                let error = LinkError::Dial { address: dial.target.to_string(), error };
+                self.end_link(link, error, super::Ending::Gone);
+            }
+        }
+    }
+
+    /// Forgets a dial; its owner has gone.
+    pub(super) fn cancel_dial(&mut self, key: DialKey) {
+        if let Some(dial) = self.take_dial(key) {
+            self.drop_attempts(&dial);
+        }
+    }
+
+    fn take_dial(&mut self, key: DialKey) -> Option<Dial> {
+        let dial = self.dials.remove(key)?;
+        self.timers.cancel(Timer::Dial(key));
+        self.timers.cancel(Timer::DialStagger(key));
+        if let Some(query) = dial.query {
+            self.queries.remove(query);
+        }
+        Some(dial)
+    }
+
+    fn drop_attempts(&mut self, dial: &Dial) {
+        for socket in &dial.attempts {
+            self.reset_socket(*socket);
+        }
+    }
+}

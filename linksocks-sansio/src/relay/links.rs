@@ -1,0 +1,386 @@
+//! The life of a link as far as both roles share it: Hello, keep-alive, messages, the end.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{GRACE, Notice, Owner, Relay, Timer};
+use crate::config::Limits;
+use crate::error::{ChannelError, LinkError, SocketError};
+use crate::event::Event;
+use crate::ids::LinkId;
+use crate::io::{Action, CloseFrame, FrameViolation, LinkClose, MAX_CLOSE_REASON, Output, receive_cost};
+use crate::link::{Extensions, Link, LinkPhase, Role};
+use crate::wire::{self, DecodeError, Hello, Message};
+
+/// WebSocket close codes (RFC 6455 section 7.4.1, IANA registry) that we send.
+pub(crate) mod close_code {
+    pub(crate) const NORMAL: u16 = 1000;
+    pub(crate) const PROTOCOL_ERROR: u16 = 1002;
+    pub(crate) const UNSUPPORTED_DATA: u16 = 1003;
+    pub(crate) const POLICY_VIOLATION: u16 = 1008;
+    pub(crate) const MESSAGE_TOO_BIG: u16 = 1009;
+    pub(crate) const SERVICE_RESTART: u16 = 1012;
+}
+
+/// The smallest window that makes sense; a Hello that grants less is malformed.
+const MIN_WINDOW: u32 = 4096;
+
+/// After a liveness deadline that fired late, a living peer has this long to answer a ping.
+const PING_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How a link ends.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    /// The driver has released it.
+    Gone,
+    /// The driver drops its transport.
+    Drop,
+    /// What is queued is sent, then a close frame.
+    Close(u16),
+}
+
+impl Relay {
+    /// The upgrade is done: the peer has to authenticate, or we.
+    pub(crate) fn link_opened(&mut self, id: LinkId) {
+        let timeout = self.config.timeouts.authentication;
+        if let Some(link) = self.links.get_mut(id) {
+            link.phase = LinkPhase::Authenticating;
+            link.keep_alive.last_heard = self.now;
+            self.set_timer(Timer::LinkLogin(id), timeout);
+            self.grant_receive(id);
+        }
+    }
+
+    /// Authentication is done. With extensions the Hellos follow: the server's first.
+    pub(crate) fn link_authenticated(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        if link.extensions.is_empty() {
+            self.link_ready(id);
+            return;
+        }
+        link.phase = LinkPhase::AwaitingHello;
+        if matches!(link.role, Role::Server { .. }) {
+            let hello = self.hello(id);
+            self.send_control(id, hello);
+        }
+    }
+
+    /// Notes that the channels of this link belong to `owner`.
+    pub(crate) fn set_owner(&mut self, link: LinkId, owner: Owner) {
+        self.owners.entry(owner).or_default().push(link);
+        if let Some(link) = self.links.get_mut(link) {
+            link.owner = Some(owner);
+        }
+    }
+
+    fn hello(&self, id: LinkId) -> Bytes {
+        let extensions = self.links.get(id).map_or_else(Extensions::default, |link| link.extensions);
+        let window = extensions.window.then_some(self.config.extensions.window);
+        Hello { window, finish: extensions.finish, session: None }.encode()
+    }
+
+    /// The first message on a link with extensions.
+    pub(crate) fn on_hello(&mut self, id: LinkId, message: &Message) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        let Message::Hello(hello) = message else {
+            self.protocol_error(id, "the first message is no Hello".to_owned());
+            return;
+        };
+        let window_fits = match hello.window {
+            Some(window) => !link.extensions.window || window >= MIN_WINDOW,
+            None => !link.extensions.window,
+        };
+        if !window_fits || (link.extensions.finish && !hello.finish) {
+            self.protocol_error(id, "the Hello lacks what was agreed on".to_owned());
+            return;
+        }
+        link.peer_window = hello.window.filter(|_| link.extensions.window);
+        if matches!(link.role, Role::Client { .. }) {
+            let hello = self.hello(id);
+            self.send_control(id, hello);
+        }
+        self.link_ready(id);
+    }
+
+    fn link_ready(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        link.phase = LinkPhase::Ready;
+        link.keep_alive.last_heard = self.now;
+        self.timers.cancel(Timer::LinkLogin(id));
+        self.ping(id);
+        let interval = self.config.timeouts.ping_interval.min(self.config.timeouts.link_idle);
+        self.set_timer(Timer::LinkKeepAlive(id), interval);
+        self.notices.push_back(Notice::LinkReady { link: id });
+    }
+
+    /// Accounts for a message and decodes it. `None` if it has been dealt with.
+    pub(crate) fn receive(&mut self, id: LinkId, message: Bytes) -> Option<(LinkPhase, Message)> {
+        let link = self.links.get_mut(id)?;
+        link.receive_credit.on_received(receive_cost(message.len()));
+        link.keep_alive.last_heard = self.now;
+        if matches!(link.phase, LinkPhase::Opening | LinkPhase::Closing | LinkPhase::Closed) {
+            return None;
+        }
+        let phase = link.phase;
+        let frame = match wire::decode(message) {
+            Ok(frame) => frame,
+            Err(error) if error.is_skippable() && phase == LinkPhase::Ready => {
+                self.ignore_message(id, error.to_string());
+                return None;
+            }
+            Err(DecodeError::Version(version)) => {
+                self.end_link(id, LinkError::Version(version.0), Ending::Close(close_code::PROTOCOL_ERROR));
+                return None;
+            }
+            Err(error) => {
+                self.protocol_error(id, error.to_string());
+                return None;
+            }
+        };
+        if frame.version != wire::VERSION && !link.minor_reported {
+            link.minor_reported = true;
+            self.tell(Event::MinorVersion { link: id, version: frame.version.0 });
+        }
+        Some((phase, frame.message))
+    }
+
+    /// Acts on a message of a ready link. `length`: of the whole message.
+    pub(crate) fn on_message(&mut self, id: LinkId, message: Message, length: usize) {
+        let Some(link) = self.links.get(id) else { return };
+        let extensions = link.extensions;
+        match message {
+            Message::Data(data) => self.on_data(id, data, length),
+            Message::Connect(connect) => {
+                self.notices.push_back(Notice::ConnectRequested { link: id, connect });
+            }
+            Message::ConnectResponse(response) => self.on_connect_response(id, response),
+            Message::Disconnect(disconnect) => self.on_disconnect(id, disconnect),
+            Message::Window(window) if extensions.window => self.on_window(id, window),
+            Message::Finish(finish) if extensions.finish => self.on_finish(id, finish.channel),
+            Message::Log(log) if matches!(link.role, Role::Client { .. }) => {
+                self.tell(Event::PeerLog { link: id, level: log.level, message: log.msg });
+            }
+            Message::Hello(_) if !extensions.is_empty() => {
+                self.protocol_error(id, "a second Hello".to_owned());
+            }
+            // Harmless, or of features that this side does not have: older programs send an Auth
+            // after authenticating by URL, newer ones talk of direct mode.
+            Message::Auth(_)
+            | Message::AuthResponse(_)
+            | Message::Connector(_)
+            | Message::ConnectorResponse(_)
+            | Message::Log(_)
+            | Message::Partners(_)
+            | Message::Direct(_)
+            | Message::Hello(_)
+            | Message::Window(_)
+            | Message::Finish(_)
+            | Message::Ack(_)
+            | Message::Unknown(_) => self.totals.messages_ignored += 1,
+        }
+    }
+
+    pub(crate) fn ignore_message(&mut self, link: LinkId, reason: String) {
+        self.totals.messages_ignored += 1;
+        self.tell(Event::MessageIgnored { link, reason });
+    }
+
+    /// Lets the driver read on, unless too much waits.
+    pub(crate) fn grant_receive(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        let window = link.receive_window(&self.config.limits);
+        if link.budget.is_paused() || matches!(link.phase, LinkPhase::Closing | LinkPhase::Closed) {
+            return;
+        }
+        if let Some(bytes) = link.receive_credit.top_up(window) {
+            self.push(Output::Receive { link: id, bytes });
+        }
+    }
+
+    pub(crate) fn on_violation(&mut self, id: LinkId, violation: FrameViolation) {
+        let (text, code) = match violation {
+            FrameViolation::Text => ("text message", close_code::UNSUPPORTED_DATA),
+            FrameViolation::TooLarge => ("message too large", close_code::MESSAGE_TOO_BIG),
+            FrameViolation::Framing => ("invalid WebSocket frame", close_code::PROTOCOL_ERROR),
+        };
+        self.end_link(id, LinkError::Protocol(text.to_owned()), Ending::Close(code));
+    }
+
+    pub(crate) fn protocol_error(&mut self, id: LinkId, text: String) {
+        self.end_link(id, LinkError::Protocol(text), Ending::Close(close_code::PROTOCOL_ERROR));
+    }
+
+    pub(crate) fn on_link_closed(&mut self, id: LinkId, cause: LinkClose) {
+        let error = match cause {
+            LinkClose::Peer(None) => LinkError::Closed(String::new()),
+            LinkClose::Peer(Some(CloseFrame { code, reason })) if reason.is_empty() => {
+                LinkError::Closed(format!(" with code {code}"))
+            }
+            LinkClose::Peer(Some(CloseFrame { code, reason })) => {
+                LinkError::Closed(format!(" with code {code}: {reason}"))
+            }
+            LinkClose::Transport(error) => LinkError::Lost(error),
+            LinkClose::Local => LinkError::Lost(SocketError::Other),
+        };
+        self.end_link(id, error, Ending::Gone);
+    }
+
+    /// Ends a link and everything on it.
+    pub(crate) fn end_link(&mut self, id: LinkId, error: LinkError, ending: Ending) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        if matches!(link.phase, LinkPhase::Closing | LinkPhase::Closed) {
+            if matches!(ending, Ending::Gone) {
+                self.forget_link(id);
+            }
+            return;
+        }
+        let opening = link.phase == LinkPhase::Opening;
+        let authenticated = matches!(link.phase, LinkPhase::AwaitingHello | LinkPhase::Ready);
+        let (role, dial, owner) = (link.role, link.dial.take(), link.owner.take());
+        link.phase = LinkPhase::Closing;
+        let channels: Vec<_> = link.channels.values().copied().collect();
+        for channel in channels {
+            self.abort_channel(channel, ChannelError::LinkLost);
+        }
+        self.detach_waiting(id);
+        self.timers.cancel(Timer::LinkLogin(id));
+        self.timers.cancel(Timer::LinkKeepAlive(id));
+        self.timers.cancel(Timer::Stall(Some(id)));
+        if let Some(owner) = owner {
+            self.forget_owner(owner, id);
+        }
+        match (ending, dial) {
+            (Ending::Gone, _) => self.forget_link(id),
+            (_, Some(dial)) => {
+                self.cancel_dial(dial);
+                self.forget_link(id);
+            }
+            (Ending::Close(code), None) if !opening => {
+                if let Some(link) = self.links.get_mut(id) {
+                    link.close = Some(CloseFrame { code, reason: close_reason(&error) });
+                }
+                self.set_timer(Timer::LinkClose(id), self.config.timeouts.link_close);
+                self.schedule_link(id);
+            }
+            (Ending::Close(_) | Ending::Drop, None) => self.close_link(id, None),
+        }
+        self.notices.push_back(Notice::LinkDown { link: id, role, authenticated, error });
+    }
+
+    fn forget_owner(&mut self, owner: Owner, id: LinkId) {
+        if let Some(links) = self.owners.get_mut(&owner) {
+            links.retain(|link| *link != id);
+            if links.is_empty() {
+                self.owners.remove(&owner);
+            }
+        }
+    }
+
+    fn forget_link(&mut self, id: LinkId) {
+        self.timers.cancel(Timer::LinkClose(id));
+        self.links.remove(id);
+    }
+
+    /// Hands the end of a link to the driver.
+    pub(super) fn close_link(&mut self, id: LinkId, close: Option<CloseFrame>) {
+        if let Some(link) = self.links.get_mut(id) {
+            link.phase = LinkPhase::Closed;
+            link.control.clear();
+            self.timers.cancel(Timer::LinkClose(id));
+            let linger = self.config.timeouts.link_close;
+            self.act(Action::CloseLink { link: id, close, linger });
+        }
+    }
+
+    pub(super) fn on_close_timeout(&mut self, id: LinkId) {
+        self.close_link(id, None);
+    }
+
+    pub(super) fn on_login_timeout(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(id) else { return };
+        let (error, ending) = match (link.phase, link.role) {
+            (LinkPhase::Opening, _) => ("the WebSocket did not open in time", Ending::Drop),
+            (_, Role::Client { .. }) => {
+                ("the server did not authenticate in time", Ending::Close(close_code::POLICY_VIOLATION))
+            }
+            (_, Role::Server { .. }) => {
+                ("the client did not authenticate in time", Ending::Close(close_code::POLICY_VIOLATION))
+            }
+        };
+        if link.phase == LinkPhase::Authenticating && matches!(link.role, Role::Server { .. }) {
+            self.send_auth_failure(id, error);
+        }
+        self.end_link(id, LinkError::Timeout(error), ending);
+    }
+
+    pub(crate) fn send_auth_failure(&mut self, id: LinkId, error: &str) {
+        self.send_control(id, wire::AuthResponse::Failure { error: error.to_owned() }.encode());
+    }
+
+    fn ping(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id) {
+            link.keep_alive.ping_sent.get_or_insert(self.now);
+            self.act(Action::Ping { link: id });
+        }
+    }
+
+    pub(crate) fn on_pong(&mut self, id: LinkId) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(id) else { return };
+        link.keep_alive.last_heard = now;
+        let Some(sent) = link.keep_alive.ping_sent.take() else { return };
+        if !link.keep_alive.latency_reported {
+            link.keep_alive.latency_reported = true;
+            self.tell(Event::LinkLatency { link: id, round_trip: now.saturating_duration_since(sent) });
+        }
+    }
+
+    pub(super) fn on_keep_alive(&mut self, id: LinkId, deadline: Instant) {
+        let (interval, idle) = (self.config.timeouts.ping_interval, self.config.timeouts.link_idle);
+        let late = self.is_late(deadline);
+        let now = self.now;
+        let Some(link) = self.links.get_mut(id) else { return };
+        if link.budget.is_paused() {
+            // We don't read, so we can't hear.
+            link.keep_alive.last_heard = now;
+            self.set_timer(Timer::LinkKeepAlive(id), interval.max(GRACE));
+            return;
+        }
+        let silent = now.saturating_duration_since(link.keep_alive.last_heard);
+        if silent < idle {
+            self.ping(id);
+            self.set_timer(Timer::LinkKeepAlive(id), interval.min(idle - silent));
+        } else if late {
+            self.ping(id);
+            self.set_timer(Timer::LinkKeepAlive(id), PING_GRACE);
+        } else {
+            self.end_link(id, LinkError::Timeout("the peer has gone silent"), Ending::Drop);
+        }
+    }
+
+    /// Whether one more link may be accepted; `Err` says which limit is reached.
+    pub(crate) fn check_link_limits(&self) -> Result<(), &'static str> {
+        let limits = &self.config.limits;
+        let unauthenticated = self
+            .links
+            .iter()
+            .filter(|(_, link)| matches!(link.phase, LinkPhase::Opening | LinkPhase::Authenticating))
+            .count();
+        if self.links.len() >= limits.links || unauthenticated >= limits.unauthenticated_links {
+            return Err("too many links");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn add_link(&mut self, role: Role, extensions: Extensions) -> LinkId {
+        self.links.insert(Link::new(role, extensions, &self.config, self.now))
+    }
+}
+
+/// An error as the reason of a close frame.
+fn close_reason(error: &LinkError) -> String {
+    wire::cut_text(&error.to_string(), MAX_CLOSE_REASON).to_owned()
+}
+
+const _: () = assert!(Limits::MAX_UNAUTHENTICATED_MESSAGE > 275 + Limits::MESSAGE_OVERHEAD);

@@ -1,0 +1,122 @@
+//! The receive budget: pausing links, and resetting channels whose sockets take nothing.
+
+use super::{Relay, Timer};
+use crate::channel::Phase;
+use crate::error::ChannelError;
+use crate::event::Event;
+use crate::ids::{ChannelKey, LinkId};
+use crate::link::{Crossing, ReceiveBudget};
+
+impl Relay {
+    /// Brings what a channel is charged in line with what waits for its socket: in the engine and
+    /// in the driver.
+    pub(super) fn recharge(&mut self, key: ChannelKey) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let writing = match channel.phase {
+            Phase::Open(socket) => self.sockets.get(socket).map_or(0, |socket| socket.writing),
+            Phase::Connecting(_) | Phase::Dialing(_) | Phase::SendingRest => 0,
+        };
+        let (before, after) = (channel.charged, channel.inbound.charge() + writing);
+        if before == after {
+            return;
+        }
+        channel.charged = after;
+        let id = channel.link;
+        if before == 0 {
+            channel.waiting_since = self.now;
+        }
+        match self.links.get_mut(id) {
+            Some(link) => {
+                let crossing = link.budget.exchange(key, before, after);
+                self.on_crossing(id, crossing);
+            }
+            None => {
+                if self.detached.exchange(key, before, after) == Some(Crossing::Paused) {
+                    self.set_timer(Timer::Stall(None), self.config.timeouts.stall);
+                }
+            }
+        }
+    }
+
+    /// A channel is gone: what it was charged is free.
+    pub(super) fn discharge(&mut self, key: ChannelKey, id: LinkId, charged: usize) {
+        match self.links.get_mut(id) {
+            Some(link) => {
+                let crossing = link.budget.exchange(key, charged, 0);
+                self.on_crossing(id, crossing);
+            }
+            None => {
+                self.detached.exchange(key, charged, 0);
+            }
+        }
+    }
+
+    fn on_crossing(&mut self, id: LinkId, crossing: Option<Crossing>) {
+        match crossing {
+            None => {}
+            Some(Crossing::Paused) => {
+                self.tell(Event::ReceivePaused { link: id });
+                self.on_stall_check(Some(id));
+            }
+            Some(Crossing::Resumed) => {
+                self.timers.cancel(Timer::Stall(Some(id)));
+                if let Some(link) = self.links.get_mut(id) {
+                    link.keep_alive.last_heard = self.now;
+                }
+                self.tell(Event::ReceiveResumed { link: id });
+                self.grant_receive(id);
+            }
+        }
+    }
+
+    /// A link is lost; what it has delivered to channels that had already ended is still written.
+    pub(super) fn detach_waiting(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        let members: Vec<_> = link.budget.members().collect();
+        for key in members {
+            let Some(channel) = self.channels.get(key) else { continue };
+            let charged = channel.charged;
+            if let Some(link) = self.links.get_mut(id) {
+                link.budget.exchange(key, charged, 0);
+            }
+            if self.detached.exchange(key, 0, charged) == Some(Crossing::Paused) {
+                self.set_timer(Timer::Stall(None), self.config.timeouts.stall);
+            }
+        }
+    }
+
+    fn budget(&self, id: Option<LinkId>) -> Option<&ReceiveBudget> {
+        match id {
+            Some(id) => self.links.get(id).map(|link| &link.budget),
+            None => Some(&self.detached),
+        }
+    }
+
+    /// While the budget is full: resets stalled channels, largest first, until it is relieved.
+    pub(super) fn on_stall_check(&mut self, id: Option<LinkId>) {
+        let stall = self.config.timeouts.stall;
+        let Some(budget) = self.budget(id).filter(|budget| budget.is_paused()) else { return };
+        let mut waiting: Vec<_> = budget
+            .members()
+            .filter_map(|key| {
+                self.channels.get(key).map(|channel| (channel.charged, channel.waiting_since, key))
+            })
+            .collect();
+        waiting.sort_unstable_by_key(|&(charged, _, key)| (std::cmp::Reverse(charged), key));
+        let mut next_check = stall;
+        for (_, since, key) in waiting {
+            if self.budget(id).is_none_or(ReceiveBudget::is_relieved) {
+                return;
+            }
+            let silent = self.now.saturating_duration_since(since);
+            if silent >= stall {
+                self.reset_channel(key, ChannelError::Overflow);
+            } else {
+                next_check = next_check.min(stall - silent);
+            }
+        }
+        if self.budget(id).is_some_and(ReceiveBudget::is_paused) {
+            self.set_timer(Timer::Stall(id), next_check);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! What both engines share: links, channels, sockets, dials, and the memory they use.
+//!
+//! The engines decide who may do what; the relay does it. Where it needs a decision it leaves a
+//! [`Notice`], which the engine takes up at the end of each input.
+
+mod channels;
+mod dials;
+mod links;
+mod memory;
+mod send;
+mod shutdown;
+mod socks;
+mod streams;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::arena::Arena;
+use crate::channel::{Channel, EarlyInput, Origin, ReadPacer};
+use crate::config::RelayConfig;
+use crate::dial::{Dial, DialKey};
+use crate::error::{LinkError, OpenError};
+use crate::event::Event;
+use crate::ids::{ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
+use crate::io::{Action, Input, Output};
+use crate::link::{Link, ReceiveBudget, Role};
+use crate::rng::EngineRng;
+use crate::secret::Credentials;
+use crate::socks5::{Handshake, TargetAddr};
+use crate::stats::Stats;
+use crate::timer::{Due, TimerQueue};
+use crate::wire;
+
+pub(crate) use links::{Ending, close_code};
+pub(crate) use shutdown::Shutdown;
+
+/// A deadline that fires this much late proves only that we were away (suspended, starved).
+const AWAY: Duration = Duration::from_secs(1);
+
+/// How much longer a deadline that fired late waits: the answer may be in the inbox already.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A question or news for the engine that owns the relay.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// An application wants a channel.
+    Wanted { origin: Origin, target: TargetAddr },
+    /// The TCP connection for a link is there.
+    LinkDialed { link: LinkId, socket: SocketId },
+    /// A link is ready for channels.
+    LinkReady { link: LinkId },
+    /// A link is gone.
+    LinkDown { link: LinkId, role: Role, authenticated: bool, error: LinkError },
+    /// The peer asks us to connect to a target.
+    ConnectRequested { link: LinkId, connect: wire::Connect },
+}
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// A link must be ready.
+    LinkLogin(LinkId),
+    /// A ping is due, or the peer is dead.
+    LinkKeepAlive(LinkId),
+    /// A closing link has had its time.
+    LinkClose(LinkId),
+    /// A Connect must be answered.
+    Response(ChannelKey),
+    /// A SOCKS side has seen EOF and the dial side has gone quiet.
+    HalfClose(ChannelKey),
+    /// A dial must be done.
+    Dial(DialKey),
+    /// Another address is tried beside a silent one.
+    DialStagger(DialKey),
+    /// A SOCKS request must be complete.
+    Handshake(SocketId),
+    /// Look for stalled channels: of a link, or of all lost links.
+    Stall(Option<LinkId>),
+    /// One of the engine's own.
+    Engine(EngineTimer),
+}
+
+/// What a deadline of an engine is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum EngineTimer {
+    /// Shutting down must make its next step.
+    Shutdown,
+    /// A client's link slot may try again.
+    Slot(usize),
+    /// A wanted channel must have found a link.
+    Wanted(Origin),
+}
+
+impl Timer {
+    /// Whether firing means that somebody else was too slow. Such a timer that fires late is given
+    /// another chance, see [`AWAY`]. (The keep-alive timer sees to that itself.)
+    fn blames_others(self) -> bool {
+        match self {
+            Self::LinkLogin(_)
+            | Self::Response(_)
+            | Self::HalfClose(_)
+            | Self::Dial(_)
+            | Self::Handshake(_)
+            | Self::Stall(_) => true,
+            Self::LinkKeepAlive(_) | Self::LinkClose(_) | Self::DialStagger(_) | Self::Engine(_) => false,
+        }
+    }
+}
+
+/// Whose channel ids a link may refer to: a token, by its place in the configuration, and a process.
+pub(crate) type Owner = (usize, InstanceId);
+
+/// Whose links these are, or why the client is turned away.
+pub(crate) type Login = Result<Owner, &'static str>;
+
+/// A local TCP socket or in-memory stream.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) owner: SocketOwner,
+    pub(crate) pacer: ReadPacer,
+    /// Lengths of the writes that the driver has not finished.
+    writes: VecDeque<usize>,
+    writing: usize,
+    /// The listener that it counts against.
+    listener: Option<ListenerId>,
+}
+
+/// What a socket is for.
+#[derive(Debug)]
+pub(crate) enum SocketOwner {
+    /// An application is asking for a target, or waits for the answer.
+    Socks(Box<SocksSession>),
+    /// It carries a channel.
+    Channel(ChannelKey),
+    /// It is being connected.
+    Dial(DialKey),
+    /// It has been told to close.
+    Closing,
+}
+
+/// An application that has no channel yet.
+#[derive(Debug)]
+pub(crate) struct SocksSession {
+    /// `None` once the request is complete.
+    handshake: Option<Handshake>,
+    early: EarlyInput,
+    /// The channel that is being opened for it.
+    channel: Option<ChannelKey>,
+}
+
+/// A SOCKS port.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    credentials: Option<Arc<Credentials>>,
+    /// Connections that may be accepted without another permission.
+    accepts_left: usize,
+    /// Accepted sockets that still exist.
+    open: usize,
+}
+
+/// Links, channels, sockets, dials.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    pub(crate) config: RelayConfig,
+    pub(crate) rng: EngineRng,
+    pub(crate) now: Instant,
+    pub(crate) timers: TimerQueue<Timer>,
+    pub(crate) links: Arena<LinkId, Link>,
+    pub(crate) notices: VecDeque<Notice>,
+    channels: Arena<ChannelKey, Channel>,
+    sockets: Arena<SocketId, Socket>,
+    listeners: Arena<ListenerId, Listener>,
+    dials: Arena<DialKey, Dial>,
+    queries: Arena<QueryId, DialKey>,
+    /// The links of a process: a channel is used on the link it was opened on, but known on all.
+    owners: BTreeMap<Owner, Vec<LinkId>>,
+    outputs: VecDeque<Output>,
+    /// Links that may have something to send.
+    sendable: VecDeque<LinkId>,
+    /// What waits of channels whose link is lost.
+    detached: ReceiveBudget,
+    totals: Stats,
+}
+
+impl Relay {
+    pub(crate) fn new(config: RelayConfig, seed: [u8; 32], now: Instant) -> Self {
+        Self {
+            rng: EngineRng::new(seed),
+            now,
+            timers: TimerQueue::default(),
+            links: Arena::default(),
+            notices: VecDeque::new(),
+            channels: Arena::default(),
+            sockets: Arena::default(),
+            listeners: Arena::default(),
+            dials: Arena::default(),
+            queries: Arena::default(),
+            owners: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            sendable: VecDeque::new(),
+            detached: ReceiveBudget::new(config.limits.link_receive_budget),
+            totals: Stats::default(),
+            config,
+        }
+    }
+
+    /// Moves the clock; it never goes back.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// Takes the next deadline that has come and is to be acted on.
+    pub(crate) fn next_due(&mut self) -> Option<Due<Timer>> {
+        loop {
+            let due = self.timers.pop_due(self.now)?;
+            if due.key.blames_others() && !due.graced && self.is_late(due.deadline) {
+                self.timers.set_grace(due.key, self.now, GRACE);
+                continue;
+            }
+            return Some(due);
+        }
+    }
+
+    /// Whether a deadline came so late that we must have been away.
+    fn is_late(&self, deadline: Instant) -> bool {
+        self.now.saturating_duration_since(deadline) > AWAY
+    }
+
+    /// Acts on a deadline, or returns it if it is one of the engine's own.
+    pub(crate) fn on_timer(&mut self, due: Due<Timer>) -> Option<EngineTimer> {
+        match due.key {
+            Timer::LinkLogin(link) => self.on_login_timeout(link),
+            Timer::LinkKeepAlive(link) => self.on_keep_alive(link, due.deadline),
+            Timer::LinkClose(link) => self.on_close_timeout(link),
+            Timer::Response(channel) => self.on_response_timeout(channel),
+            Timer::HalfClose(channel) => self.on_half_close_timeout(channel),
+            Timer::Dial(dial) => self.on_dial_timeout(dial),
+            Timer::DialStagger(dial) => self.try_next_address(dial),
+            Timer::Handshake(socket) => self.on_handshake_timeout(socket),
+            Timer::Stall(link) => self.on_stall_check(link),
+            Timer::Engine(timer) => return Some(timer),
+        }
+        None
+    }
+
+    /// Acts on an input that concerns no decision of the engine.
+    pub(crate) fn apply(&mut self, input: Input) {
+        match input {
+            Input::LinkInvalid { link, violation } => self.on_violation(link, violation),
+            Input::LinkWritten { link, bytes } => self.on_link_written(link, bytes),
+            Input::LinkPong { link } => self.on_pong(link),
+            Input::LinkClosed { link, cause } => self.on_link_closed(link, cause),
+            Input::SocketAccepted { ticket, listener, .. } => self.on_socket_accepted(ticket, listener),
+            Input::SocketOpened { socket } => self.on_socket_opened(socket),
+            Input::SocketFailed { socket, error } => self.on_socket_failed(socket, error),
+            Input::SocketRead { socket, buf } => self.on_socket_read(socket, buf),
+            Input::SocketEof { socket } => self.on_socket_eof(socket),
+            Input::SocketWritten { socket, bytes } => self.on_socket_written(socket, bytes),
+            Input::SocketClosed { socket } => self.on_socket_closed(socket),
+            Input::Resolved { query, result } => self.on_resolved(query, result),
+            // For the engines.
+            Input::Timeout
+            | Input::Command(_)
+            | Input::LinkOffered { .. }
+            | Input::LinkOpened { .. }
+            | Input::LinkFailed { .. }
+            | Input::LinkReceived { .. }
+            | Input::ListenerOpened { .. }
+            | Input::ListenerFailed { .. } => {}
+        }
+    }
+
+    pub(crate) fn push(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(crate) fn act(&mut self, action: Action) {
+        self.outputs.push_back(Output::Action(action));
+    }
+
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: Timer, delay: Duration) {
+        self.timers.set(timer, self.now, delay);
+    }
+
+    pub(crate) fn poll_output(&mut self) -> Output {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return output;
+            }
+            if !self.send_next() {
+                return Output::Timeout(self.timers.next());
+            }
+        }
+    }
+
+    /// Refuses a wish for a channel before there is one.
+    pub(crate) fn refuse(&mut self, origin: Origin, error: OpenError) {
+        match origin {
+            Origin::Socks(socket) => self.refuse_socks(socket, &error),
+            Origin::Embed(ticket) => self.refuse_ticket(ticket, error),
+        }
+    }
+
+    pub(crate) fn refuse_ticket(&mut self, ticket: Ticket, error: OpenError) {
+        self.act(Action::Refuse { ticket, error });
+    }
+
+    /// Whether there is something that a graceful end waits for.
+    pub(crate) fn has_channels(&self) -> bool {
+        !self.channels.is_empty()
+    }
+
+    /// Drops everything that is queued: nothing follows but the stop.
+    fn halt(&mut self) {
+        self.outputs.retain(|output| matches!(output, Output::Event(_) | Output::Action(_)));
+        self.sendable.clear();
+        self.timers = TimerQueue::default();
+    }
+
+    /// Whether no socket and no link is left.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.sockets.is_empty() && self.links.is_empty()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let charged: usize = self.links.iter().map(|(_, link)| link.budget.charged()).sum();
+        Stats {
+            links: self.links.len(),
+            ready_links: self.links.iter().filter(|(_, link)| link.is_ready()).count(),
+            channels: self.channels.len(),
+            sockets: self.sockets.len(),
+            receive_queued: charged + self.detached.charged(),
+            ..self.totals
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What goes out on links: control messages first, then channels by turns, while there is credit.
+
+use bytes::Bytes;
+
+use super::Relay;
+use crate::channel::{Next, OutboundEnd};
+use crate::ids::{ChannelKey, LinkId};
+use crate::io::Output;
+use crate::link::LinkPhase;
+use crate::wire::{DATA_HEADER_LEN, Disconnect, Finish};
+
+impl Relay {
+    /// Queues a message that goes before all Data of its link.
+    pub(crate) fn send_control(&mut self, id: LinkId, message: Bytes) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        if link.is_sending() {
+            link.control.push_back(message);
+            self.schedule_link(id);
+        }
+    }
+
+    /// Tells the link's scheduler that a channel may have something to send.
+    pub(super) fn schedule_channel(&mut self, key: ChannelKey) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let Some(link) = self.links.get_mut(channel.link) else { return };
+        link.flows.wake(key, channel, link.pace.cap());
+        let id = channel.link;
+        self.schedule_link(id);
+    }
+
+    pub(super) fn schedule_link(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        if !link.scheduled {
+            link.scheduled = true;
+            self.sendable.push_back(id);
+        }
+    }
+
+    /// The network took some messages.
+    pub(crate) fn on_link_written(&mut self, id: LinkId, bytes: usize) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(id) else { return };
+        let backlog = !link.control.is_empty() || !link.flows.is_empty();
+        link.pace.on_written(now, bytes, backlog);
+        self.schedule_link(id);
+    }
+
+    /// Makes one step of sending, if there is one to make.
+    pub(super) fn send_next(&mut self) -> bool {
+        let Some(id) = self.sendable.pop_front() else { return false };
+        let now = self.now;
+        let Some(link) = self.links.get_mut(id) else { return true };
+        link.scheduled = false;
+        if !link.is_sending() {
+            return true;
+        }
+        if !link.pace.has_credit() {
+            // Comes back with the next LinkWritten.
+            if !link.control.is_empty() || !link.flows.is_empty() {
+                link.pace.on_blocked(now);
+            }
+            return true;
+        }
+        let (message, sender) = if let Some(message) = link.control.pop_front() {
+            (message, None)
+        } else if link.phase == LinkPhase::Closing {
+            let close = link.close.take();
+            self.close_link(id, close);
+            return true;
+        } else {
+            match link.flows.next(&mut self.channels, link.pace.cap()) {
+                None => return true,
+                Some((key, Next::Data(message))) => (message, Some((key, None))),
+                Some((key, Next::End(end))) => {
+                    let Some(channel) = self.channels.get(key) else { return true };
+                    let message = match &end {
+                        OutboundEnd::Finish => Finish { channel: channel.id }.encode(),
+                        OutboundEnd::Disconnect(error) => {
+                            Disconnect { channel: channel.id, error: error.clone() }.encode()
+                        }
+                    };
+                    (message, Some((key, Some(end))))
+                }
+            }
+        };
+        link.pace.on_sent(message.len());
+        link.scheduled = true;
+        self.sendable.push_back(id);
+        let length = message.len();
+        self.push(Output::Transmit { link: id, message });
+        match sender {
+            None => {}
+            Some((key, None)) => self.on_data_sent(key, length),
+            Some((key, Some(_))) => self.on_end_sent(key),
+        }
+        true
+    }
+
+    /// A Data message has left: its bytes may be replaced by new ones from the socket.
+    fn on_data_sent(&mut self, key: ChannelKey, length: usize) {
+        let payload = length - DATA_HEADER_LEN;
+        self.totals.send_queued -= length;
+        self.totals.bytes_sent += payload as u64;
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        channel.sent += payload as u64;
+        if let Some(id) = channel.socket()
+            && let Some(socket) = self.sockets.get_mut(id)
+        {
+            socket.pacer.on_released(payload);
+        }
+        self.grant_read(key);
+    }
+}

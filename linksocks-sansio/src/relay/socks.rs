@@ -1,0 +1,188 @@
+//! The SOCKS port: accepting applications, their handshake, and the answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{EngineTimer, Listener, Notice, Relay, Socket, SocketOwner, SocksSession, Timer};
+use crate::channel::{EarlyInput, Origin};
+use crate::error::{OpenError, SocketError};
+use crate::event::Event;
+use crate::ids::{ChannelKey, ListenerId, SocketId, Ticket};
+use crate::io::{Action, Output, ReadBuf};
+use crate::secret::Credentials;
+use crate::socks5::{Handshake, Reply, Request, Status};
+
+/// What may be read from an application before its channel is open: more than the longest
+/// handshake (513 + 262 bytes), and enough to notice that it has gone away.
+const HANDSHAKE_READ: usize = 1024;
+
+impl SocksSession {
+    /// Whether the request is complete and the answer has not come.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.handshake.is_none()
+    }
+}
+
+impl Relay {
+    /// Opens a SOCKS port.
+    pub(crate) fn listen(&mut self, address: SocketAddr, credentials: Option<Credentials>) -> ListenerId {
+        let credentials = credentials.map(Arc::new);
+        let listener = self.listeners.insert(Listener { credentials, accepts_left: 0, open: 0 });
+        self.act(Action::Listen { listener, address });
+        listener
+    }
+
+    pub(crate) fn unlisten(&mut self, listener: ListenerId) {
+        if self.listeners.remove(listener).is_some() {
+            self.act(Action::Unlisten { listener });
+        }
+    }
+
+    /// Whether this is one of ours; an id that has failed is forgotten.
+    pub(crate) fn on_listener_failed(&mut self, listener: ListenerId) -> bool {
+        self.listeners.remove(listener).is_some()
+    }
+
+    /// Lets the driver accept more, topped up at half.
+    pub(crate) fn grant_accepts(&mut self, id: ListenerId) {
+        let limits = &self.config.limits;
+        let Some(listener) = self.listeners.get_mut(id) else { return };
+        let room = limits.socks_connections.saturating_sub(listener.open);
+        let ahead = limits.accept_ahead.min(room);
+        if listener.accepts_left < ahead && listener.accepts_left <= limits.accept_ahead / 2 {
+            let count = ahead - listener.accepts_left;
+            listener.accepts_left = ahead;
+            self.push(Output::Accept { listener: id, count });
+        }
+    }
+
+    pub(crate) fn on_socket_accepted(&mut self, ticket: Ticket, id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(id) else {
+            self.refuse_ticket(ticket, OpenError::Shutdown);
+            return;
+        };
+        listener.accepts_left = listener.accepts_left.saturating_sub(1);
+        listener.open += 1;
+        let session = SocksSession {
+            handshake: Some(Handshake::new(listener.credentials.clone())),
+            early: EarlyInput::default(),
+            channel: None,
+        };
+        let mut socket = Socket::new(SocketOwner::Socks(Box::new(session)), self.config.limits.read_min);
+        socket.listener = Some(id);
+        let read = socket.pacer.grant_exactly(HANDSHAKE_READ);
+        let socket = self.sockets.insert(socket);
+        self.act(Action::AdoptSocket { ticket, socket, read });
+        self.set_timer(Timer::Handshake(socket), self.config.timeouts.socks_handshake);
+        self.grant_accepts(id);
+    }
+
+    pub(super) fn on_connection_closed(&mut self, id: ListenerId) {
+        if let Some(listener) = self.listeners.get_mut(id) {
+            listener.open -= 1;
+            self.grant_accepts(id);
+        }
+    }
+
+    pub(super) fn on_socks_read(&mut self, id: SocketId, buf: ReadBuf) {
+        let Some(socket) = self.sockets.get_mut(id) else { return };
+        let SocketOwner::Socks(session) = &mut socket.owner else { return };
+        let Some(handshake) = &mut session.handshake else {
+            session.early.bytes.extend_from_slice(buf.payload());
+            return;
+        };
+        let progress = handshake.handle_bytes(buf.payload());
+        socket.pacer.on_released(progress.consumed);
+        if let Status::Request(Request::Connect(_)) = &progress.status {
+            session.handshake = None;
+            session.early.bytes.extend_from_slice(&buf.payload()[progress.consumed..]);
+        }
+        self.write(id, progress.reply);
+        match progress.status {
+            Status::NeedMore => {}
+            Status::Request(Request::Connect(target)) => {
+                self.timers.cancel(Timer::Handshake(id));
+                self.notices.push_back(Notice::Wanted { origin: Origin::Socks(id), target });
+            }
+            Status::Request(Request::UdpAssociate(_)) => {
+                self.reply(id, Reply::CommandNotSupported);
+                self.fail_socks(id, "UDP ASSOCIATE is not supported".to_owned());
+            }
+            Status::Failed(error) => self.fail_socks(id, error.to_string()),
+        }
+    }
+
+    /// Sends the answer to a request. The bound address is always the unspecified one, as real
+    /// programs have it.
+    pub(super) fn reply(&mut self, id: SocketId, reply: Reply) {
+        self.write(id, reply.encode(Reply::NO_ADDRESS));
+    }
+
+    fn fail_socks(&mut self, id: SocketId, reason: String) {
+        self.close_socket(id);
+        self.tell(Event::SocksFailed { socket: id, reason });
+    }
+
+    pub(super) fn refuse_socks(&mut self, id: SocketId, error: &OpenError) {
+        let reply = match error {
+            OpenError::NoLink | OpenError::Shutdown => Reply::NetworkUnreachable,
+            OpenError::Connect(_) => Reply::HostUnreachable,
+            OpenError::TooMany | OpenError::Unsupported => Reply::GeneralFailure,
+        };
+        if self.sockets.get(id).is_some_and(|socket| matches!(socket.owner, SocketOwner::Socks(_))) {
+            self.reply(id, reply);
+            self.fail_socks(id, error.to_string());
+        }
+    }
+
+    pub(super) fn on_socks_failed(&mut self, id: SocketId, session: &SocksSession, error: SocketError) {
+        self.timers.cancel(Timer::Engine(EngineTimer::Wanted(Origin::Socks(id))));
+        if let Some(channel) = session.channel {
+            self.abandon_channel(channel, error);
+        }
+    }
+
+    /// Closes the sockets of all applications that have no channel.
+    pub(super) fn drop_sessions(&mut self) {
+        for id in self.sockets.ids() {
+            if self.sockets.get(id).is_some_and(|socket| matches!(socket.owner, SocketOwner::Socks(_))) {
+                self.close_socket(id);
+            }
+        }
+    }
+
+    pub(super) fn on_handshake_timeout(&mut self, id: SocketId) {
+        self.fail_socks(id, "the SOCKS request did not come in time".to_owned());
+    }
+
+    /// Notes which channel is being opened for an application.
+    pub(super) fn bind_session(&mut self, origin: Origin, channel: ChannelKey) {
+        if let Origin::Socks(id) = origin
+            && let Some(Socket { owner: SocketOwner::Socks(session), .. }) = self.sockets.get_mut(id)
+        {
+            session.channel = Some(channel);
+        }
+    }
+
+    /// Turns an application's socket into the end of a channel. `None` if it has gone.
+    pub(super) fn take_session(&mut self, id: SocketId, owner: SocketOwner) -> Option<EarlyInput> {
+        let socket = self.sockets.get_mut(id)?;
+        if !matches!(socket.owner, SocketOwner::Socks(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut socket.owner, owner) {
+            SocketOwner::Socks(session) => Some(session.early),
+            SocketOwner::Channel(_) | SocketOwner::Dial(_) | SocketOwner::Closing => None,
+        }
+    }
+
+    /// Whether whoever wanted a channel still does.
+    pub(crate) fn still_wants(&self, origin: Origin) -> bool {
+        match origin {
+            Origin::Embed(_) => true,
+            Origin::Socks(id) => {
+                self.sockets.get(id).is_some_and(|socket| matches!(socket.owner, SocketOwner::Socks(_)))
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The engine of a server: lets clients in by their tokens and connects to targets for them.
+
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use crate::config::ServerConfig;
+use crate::error::{ChannelError, LinkError, OpenError};
+use crate::event::Event;
+use crate::ids::{InstanceId, LinkId, Ticket};
+use crate::io::{Action, Command, Engine, Input, Output, UpgradeRequest, sealed};
+use crate::link::{Extensions, LinkPhase, Role};
+use crate::relay::{Ending, EngineTimer, Login, Notice, Relay, Shutdown, Timer, close_code};
+use crate::secret::{Token, TokenDigest};
+use crate::stats::Stats;
+use crate::url::LINK_PATH;
+use crate::wire::{Auth, AuthResponse, Message};
+
+/// What the client is told when no token matches; as real servers have it.
+const INVALID_TOKEN: &str = "invalid token";
+
+/// What the client is told when its first message is another one than Auth.
+const INVALID_AUTH: &str = "invalid auth message";
+
+/// A LinkSocks server.
+#[derive(Debug)]
+pub struct ServerEngine {
+    relay: Relay,
+    /// Tokens with their digests, in the order of the configuration.
+    tokens: Vec<(Token, TokenDigest)>,
+    shutdown: Shutdown,
+}
+
+impl ServerEngine {
+    /// Starts a server. `seed` is its only randomness; `now` its first instant.
+    #[must_use]
+    pub fn new(config: ServerConfig, seed: [u8; 32], now: Instant) -> Self {
+        let tokens = config.forward_tokens.into_iter().map(|token| {
+            let digest = token.digest();
+            (token, digest)
+        });
+        Self {
+            tokens: tokens.collect(),
+            relay: Relay::new(config.relay, seed, now),
+            shutdown: Shutdown::default(),
+        }
+    }
+
+    fn on_offer(&mut self, ticket: Ticket, request: &UpgradeRequest) {
+        let below = request.path.strip_prefix(LINK_PATH);
+        let rejection = if !below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            Some((404, "404 page not found"))
+        } else if self.shutdown.is_begun() {
+            Some((503, "the server is shutting down"))
+        } else {
+            self.relay.check_link_limits().err().map(|reason| (503, reason))
+        };
+        if let Some((status, reason)) = rejection {
+            self.relay.act(Action::RejectLink { ticket, status, reason });
+            return;
+        }
+        let offered = request.extensions.as_deref().map(Extensions::parse).unwrap_or_default();
+        let accepted = offered.and(Extensions::from_config(&self.relay.config.extensions));
+        let login = self.judge_query(&request.query);
+        let link = self.relay.add_link(Role::Server { peer: request.peer }, accepted);
+        if let Some(added) = self.relay.links.get_mut(link) {
+            added.login = login;
+        }
+        self.relay.set_timer(Timer::LinkLogin(link), self.relay.config.timeouts.authentication);
+        self.relay.act(Action::AcceptLink { ticket, link, extensions: accepted.header() });
+    }
+
+    /// Reads a login from the query of the URL. `None`: there is none, an Auth message must come.
+    fn judge_query(&self, query: &str) -> Option<Login> {
+        let (mut token, mut reverse, mut instance) = (None, None, None);
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match name.as_ref() {
+                "token" if !value.is_empty() => token = Some(value.into_owned()),
+                "reverse" => reverse = Some(matches!(value.as_ref(), "true" | "1")),
+                "instance" => instance = Uuid::parse_str(&value).ok(),
+                _ => {}
+            }
+        }
+        let token = token?;
+        let instance = InstanceId(instance.unwrap_or_else(Uuid::nil));
+        if token.len() != TokenDigest::HEX_LEN {
+            return Some(Err("invalid token format"));
+        }
+        let digest = TokenDigest::from_hex(&token);
+        let place = digest.and_then(|digest| self.find_token(|(_, known)| *known == digest));
+        Some(verdict(place, reverse.unwrap_or(false), instance))
+    }
+
+    fn judge_auth(&self, auth: &Auth) -> Login {
+        verdict(self.find_token(|(known, _)| *known == auth.token), auth.reverse, auth.instance)
+    }
+
+    /// Looks at all tokens, so that the time tells nothing about which one matched.
+    fn find_token(&self, matches: impl Fn(&(Token, TokenDigest)) -> bool) -> Option<usize> {
+        let places = self.tokens.iter().enumerate();
+        places.fold(None, |found, (place, token)| if matches(token) { Some(place) } else { found })
+    }
+
+    fn on_opened(&mut self, id: LinkId) {
+        let Some(link) = self.relay.links.get_mut(id) else { return };
+        let login = link.login.take();
+        self.relay.link_opened(id);
+        if let Some(login) = login {
+            self.finish_login(id, login);
+        }
+    }
+
+    fn on_login_message(&mut self, id: LinkId, message: &Message) {
+        let login = if let Message::Auth(auth) = message { self.judge_auth(auth) } else { Err(INVALID_AUTH) };
+        self.finish_login(id, login);
+    }
+
+    fn finish_login(&mut self, id: LinkId, login: Login) {
+        let Some(link) = self.relay.links.get(id) else { return };
+        let (Role::Server { peer }, extensions) = (link.role, link.extensions) else { return };
+        match login {
+            Ok(owner) => {
+                self.relay.send_control(id, AuthResponse::Success { assigned: None }.encode());
+                self.relay.set_owner(id, owner);
+                self.relay.tell(Event::ClientAuthenticated { link: id, peer, extensions });
+                self.relay.link_authenticated(id);
+            }
+            Err(text) => {
+                self.relay.send_auth_failure(id, text);
+                let error = LinkError::Rejected(text.to_owned());
+                self.relay.end_link(id, error, Ending::Close(close_code::POLICY_VIOLATION));
+            }
+        }
+    }
+
+    fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::ConnectRequested { link, connect } => {
+                if self.shutdown.is_begun() {
+                    self.relay.refuse_connect(link, connect.channel, &ChannelError::Shutdown);
+                } else {
+                    self.relay.accept_connect(link, connect);
+                }
+            }
+            Notice::LinkDown { link, role: Role::Server { peer }, authenticated, error } => {
+                let event = if authenticated {
+                    Event::ClientDisconnected { link, peer, error }
+                } else {
+                    Event::ClientRejected { link, peer, error }
+                };
+                self.relay.tell(event);
+            }
+            Notice::Wanted { origin, .. } => self.relay.refuse(origin, OpenError::Unsupported),
+            Notice::LinkDown { role: Role::Client { .. }, .. }
+            | Notice::LinkDialed { .. }
+            | Notice::LinkReady { .. } => {}
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the relay matches what is left")]
+    fn apply(&mut self, input: Input) {
+        let relay = &mut self.relay;
+        match input {
+            Input::Timeout => {}
+            Input::Command(Command::Open { ticket, .. }) => {
+                relay.refuse_ticket(ticket, OpenError::Unsupported);
+            }
+            Input::Command(Command::Shutdown { drain }) => self.shutdown.begin(relay, drain),
+            Input::LinkOffered { ticket, request } => self.on_offer(ticket, &request),
+            Input::LinkOpened { link, .. } => self.on_opened(link),
+            Input::LinkFailed { link, error } => {
+                relay.end_link(link, LinkError::Upgrade(error.to_string()), Ending::Gone);
+            }
+            Input::LinkReceived { link, message } => {
+                let length = message.len();
+                match relay.receive(link, message) {
+                    None => {}
+                    Some((LinkPhase::Ready, message)) => relay.on_message(link, message, length),
+                    Some((LinkPhase::AwaitingHello, message)) => relay.on_hello(link, &message),
+                    Some((_, message)) => self.on_login_message(link, &message),
+                }
+                self.relay.grant_receive(link);
+            }
+            input => relay.apply(input),
+        }
+    }
+
+    /// Takes up what the relay has left to decide.
+    fn settle(&mut self) {
+        while let Some(notice) = self.relay.notices.pop_front() {
+            self.on_notice(notice);
+        }
+        self.shutdown.advance(&mut self.relay, close_code::SERVICE_RESTART);
+    }
+}
+
+impl sealed::Sealed for ServerEngine {}
+
+impl Engine for ServerEngine {
+    fn handle_input(&mut self, now: Instant, input: Input) {
+        if self.shutdown.is_over() {
+            return;
+        }
+        self.relay.advance(now);
+        while let Some(due) = self.relay.next_due() {
+            if self.relay.on_timer(due) == Some(EngineTimer::Shutdown) {
+                self.shutdown.on_timer(&mut self.relay, close_code::SERVICE_RESTART);
+            }
+            self.settle();
+        }
+        self.apply(input);
+        self.settle();
+    }
+
+    fn poll_output(&mut self) -> Output {
+        self.relay.poll_output()
+    }
+
+    fn stats(&self) -> Stats {
+        self.relay.stats()
+    }
+}
+
+/// A forward token lets in clients that don't dial themselves.
+fn verdict(place: Option<usize>, reverse: bool, instance: InstanceId) -> Login {
+    match place {
+        Some(place) if !reverse => Ok((place, instance)),
+        _ => Err(INVALID_TOKEN),
+    }
+}
