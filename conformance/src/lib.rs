@@ -1,3 +1,5 @@
 //! Conformance: golden vectors, simulator, interop, benchmarks.
 
+pub mod bench;
+pub mod interop;
 pub mod vectors;

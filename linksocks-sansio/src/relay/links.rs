@@ -57,13 +57,14 @@ impl Relay {
         let Some(link) = self.links.get_mut(id) else { return };
         if link.extensions.is_empty() {
             self.link_ready(id);
-            return;
+        } else {
+            link.phase = LinkPhase::AwaitingHello;
+            if matches!(link.role, Role::Server { .. }) {
+                let hello = self.hello(id);
+                self.send_control(id, hello);
+            }
         }
-        link.phase = LinkPhase::AwaitingHello;
-        if matches!(link.role, Role::Server { .. }) {
-            let hello = self.hello(id);
-            self.send_control(id, hello);
-        }
+        self.grant_receive(id);
     }
 
     /// Notes that the channels of this link belong to `owner`.

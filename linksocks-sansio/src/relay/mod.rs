@@ -20,7 +20,7 @@ use crate::arena::Arena;
 use crate::channel::{Channel, EarlyInput, Origin, ReadPacer};
 use crate::config::RelayConfig;
 use crate::dial::{Dial, DialKey};
-use crate::error::{LinkError, OpenError};
+use crate::error::{LinkError, OpenError, StopReason};
 use crate::event::Event;
 use crate::ids::{ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
 use crate::io::{Action, Input, Output};
@@ -181,6 +181,7 @@ pub(crate) struct Relay {
     /// What waits of channels whose link is lost.
     detached: ReceiveBudget,
     totals: Stats,
+    stopped: bool,
 }
 
 impl Relay {
@@ -201,6 +202,7 @@ impl Relay {
             sendable: VecDeque::new(),
             detached: ReceiveBudget::new(config.limits.link_receive_budget),
             totals: Stats::default(),
+            stopped: false,
             config,
         }
     }
@@ -272,15 +274,17 @@ impl Relay {
     }
 
     pub(crate) fn push(&mut self, output: Output) {
-        self.outputs.push_back(output);
+        if !self.stopped {
+            self.outputs.push_back(output);
+        }
     }
 
     pub(crate) fn act(&mut self, action: Action) {
-        self.outputs.push_back(Output::Action(action));
+        self.push(Output::Action(action));
     }
 
     pub(crate) fn tell(&mut self, event: Event) {
-        self.outputs.push_back(Output::Event(event));
+        self.push(Output::Event(event));
     }
 
     pub(crate) fn set_timer(&mut self, timer: Timer, delay: Duration) {
@@ -293,7 +297,8 @@ impl Relay {
                 return output;
             }
             if !self.send_next() {
-                return Output::Timeout(self.timers.next());
+                let deadline = if self.stopped { None } else { self.timers.next() };
+                return Output::Timeout(deadline);
             }
         }
     }
@@ -315,9 +320,11 @@ impl Relay {
         !self.channels.is_empty()
     }
 
-    /// Drops everything that is queued: nothing follows but the stop.
-    fn halt(&mut self) {
+    /// Says the last word: whatever is still done is not told any more.
+    fn stop(&mut self, reason: StopReason) {
         self.outputs.retain(|output| matches!(output, Output::Event(_) | Output::Action(_)));
+        self.act(Action::Stop { reason });
+        self.stopped = true;
         self.sendable.clear();
         self.timers = TimerQueue::default();
     }

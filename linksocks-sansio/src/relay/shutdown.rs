@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{Ending, EngineTimer, Relay, Timer};
 use crate::error::{ChannelError, LinkError, StopReason};
-use crate::io::Action;
 
 /// How far the end of an engine has come.
 #[derive(Debug, Default)]
@@ -71,8 +70,7 @@ impl Shutdown {
     pub(crate) fn stop(&mut self, relay: &mut Relay, reason: StopReason) {
         if !self.is_over() {
             *self = Self::Stopped;
-            relay.halt();
-            relay.act(Action::Stop { reason });
+            relay.stop(reason);
         }
     }
 }
