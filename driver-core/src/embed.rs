@@ -13,7 +13,7 @@ use linksocks_sansio::{ClientConfig, ClientEngine, Engine, ServerConfig, ServerE
 use thiserror::Error;
 
 use crate::front;
-use crate::observer::{self, Observer};
+use crate::observer::{self, Observer, Reporter};
 use crate::owner::{FrontDoor, Owner};
 use crate::pipe;
 use crate::pumps::Inbox;
@@ -47,7 +47,8 @@ impl Client {
     /// Prepares a client.
     #[must_use]
     pub fn builder(config: ClientConfig) -> ClientBuilder {
-        ClientBuilder { config, seed: None }
+        let observed = observer::observe(config.listen.is_some());
+        ClientBuilder { config, seed: None, observed }
     }
 }
 
@@ -56,6 +57,7 @@ impl Client {
 pub struct ClientBuilder {
     config: ClientConfig,
     seed: Option<[u8; 32]>,
+    observed: (Reporter, Observer),
 }
 
 impl ClientBuilder {
@@ -67,6 +69,12 @@ impl ClientBuilder {
         self
     }
 
+    /// What will happen, from the start on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.observed.1.events()
+    }
+
     /// Starts the client. It is not connected yet: see [`ClientHandle::ready`].
     ///
     /// # Errors
@@ -74,10 +82,9 @@ impl ClientBuilder {
     #[expect(clippy::unused_async, reason = "the same call as that of a server, which binds here")]
     pub async fn start<R: Runtime>(self, runtime: R) -> Result<ClientHandle, StartError> {
         let seed = seed(self.seed)?;
-        let listens = self.config.listen.is_some();
         let engine = ClientEngine::new(self.config, seed, runtime.now());
         Ok(ClientHandle {
-            engine: EngineHandle::start(runtime, engine, listens, None, Requests::new(), Inbox::new()),
+            engine: EngineHandle::start(runtime, engine, self.observed, None, Requests::new(), Inbox::new()),
         })
     }
 }
@@ -145,7 +152,7 @@ impl Server {
     /// Prepares a server.
     #[must_use]
     pub fn builder(config: ServerConfig) -> ServerBuilder {
-        ServerBuilder { config, address: DEFAULT_ADDRESS, seed: None }
+        ServerBuilder { config, address: DEFAULT_ADDRESS, seed: None, observed: observer::observe(false) }
     }
 }
 
@@ -159,6 +166,7 @@ pub struct ServerBuilder {
     config: ServerConfig,
     address: SocketAddr,
     seed: Option<[u8; 32]>,
+    observed: (Reporter, Observer),
 }
 
 impl ServerBuilder {
@@ -176,6 +184,12 @@ impl ServerBuilder {
         self
     }
 
+    /// What will happen, from the start on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.observed.1.events()
+    }
+
     /// Binds and starts the server.
     ///
     /// # Errors
@@ -189,7 +203,7 @@ impl ServerBuilder {
         let (front_door, stop) = oneshot::channel();
         let (requests, inbox) = (Requests::new(), Inbox::new());
         runtime.spawn(front::serve(runtime.clone(), listener, requests.0.clone(), stop, inbox.0.clone()));
-        let engine = EngineHandle::start(runtime, engine, false, Some(front_door), requests, inbox);
+        let engine = EngineHandle::start(runtime, engine, self.observed, Some(front_door), requests, inbox);
         Ok(ServerHandle { engine, local })
     }
 }
@@ -241,12 +255,11 @@ impl EngineHandle {
     fn start<R: Runtime, E: Engine + Send + 'static>(
         runtime: R,
         engine: E,
-        listens: bool,
+        (reporter, observer): (Reporter, Observer),
         front_door: Option<FrontDoor>,
         requests: (Requests, futures_channel::mpsc::UnboundedReceiver<Request>),
         inbox: (Inbox, futures_channel::mpsc::UnboundedReceiver<linksocks_sansio::Input>),
     ) -> Self {
-        let (reporter, observer) = observer::observe(listens);
         let handle = Self { requests: requests.0.clone(), observer };
         runtime.clone().spawn(Owner::new(runtime, engine, reporter, front_door, inbox, requests).run());
         handle

@@ -6,6 +6,8 @@
 //!
 //! Programs start with [`embed`], by way of a crate that implements the runtime.
 mod adapters;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod embed;
 mod error;
 mod front;
