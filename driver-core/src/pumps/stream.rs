@@ -212,8 +212,11 @@ impl<R: Runtime, S: RuntimeStream> Pump<R, S> {
             match self.commands.poll_next_unpin(cx) {
                 Poll::Ready(Some(StreamCommand::Reset)) => return Poll::Ready(End::Reset),
                 Poll::Ready(Some(command)) => self.apply(command),
-                // A close that was ordered is carried out, so that the last bytes arrive.
-                Poll::Ready(None) if self.closing.is_none() => return Poll::Ready(End::Orphaned),
+                // Nobody is left, except that a close that was ordered is carried out, so that the
+                // last bytes arrive, and that a link has commands of its own.
+                Poll::Ready(None) if self.closing.is_none() && self.upgrade.is_none() => {
+                    return Poll::Ready(End::Orphaned);
+                }
                 Poll::Ready(None) | Poll::Pending => break,
             }
         }
