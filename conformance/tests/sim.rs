@@ -32,8 +32,9 @@ fn for_each_seed(count: u64, check: impl Fn(u64) -> Result<(), String> + Sync) {
             if seed >= count {
                 break;
             }
-            let result = catch_unwind(AssertUnwindSafe(|| check(seed)))
-                .unwrap_or_else(|_| Err(format!("seed {seed} panicked\nreplay: {}", sim::replay_command(seed))));
+            let result = catch_unwind(AssertUnwindSafe(|| check(seed))).unwrap_or_else(|_| {
+                Err(format!("seed {seed} panicked\nreplay: {}", sim::replay_command(seed)))
+            });
             if let Err(failure) = result {
                 // One failure is enough, unless somebody wants to see them all.
                 failed.store(env::var_os("LINKSOCKS_ALL").is_none(), Ordering::Relaxed);

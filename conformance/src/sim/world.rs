@@ -366,7 +366,7 @@ impl World {
         let seed = dice.engine_seed();
         let engine = ServerEngine::new(plan.config.clone(), seed, self.now.instant());
         let (name, keep) = (format!("server{number}"), self.watch.keep);
-        let contract = Contract::new(&plan.config.relay.limits);
+        let contract = Contract::new(&plan.config.relay.limits, self.scenario.longest_message());
         self.origins.push((Origin::Server(Box::new(plan.config.clone()), seed), self.now));
         let setup = Setup { name, number, keep, site, contract, dice };
         self.server = Some(Host::new(setup, engine, &mut self.net, self.now));
@@ -389,7 +389,7 @@ impl World {
         let seed = dice.engine_seed();
         let engine = ClientEngine::new(plan.config.clone(), seed, self.now.instant());
         let (name, keep) = (format!("client{client}"), self.watch.keep);
-        let contract = Contract::new(&plan.config.relay.limits);
+        let contract = Contract::new(&plan.config.relay.limits, self.scenario.longest_message());
         self.origins.push((Origin::Client(Box::new(plan.config.clone()), seed), self.now));
         let setup = Setup { name, number, keep, site, contract, dice };
         self.clients.push(Host::new(setup, engine, &mut self.net, self.now));

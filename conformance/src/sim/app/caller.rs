@@ -18,13 +18,16 @@ use crate::sim::net::{DialState, EndId, Owner, Read};
 /// How long an application waits before it tries a proxy again that is not there.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How long it goes on trying.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// Bytes of the stream that an impatient application sends behind its request.
 const EARLY: u64 = 3000;
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The proxy was gone for good.
+    /// The proxy was gone for good, or never there.
     NoProxy,
     /// The application lost interest during the handshake.
     Abandoned,
@@ -121,7 +124,9 @@ impl Caller {
         match &mut self.state {
             State::Over => Ok(false),
             State::Waiting { until } if *until > scene.now => Ok(false),
-            State::Waiting { .. } if proxy_is_gone => Ok(self.end(Outcome::NoProxy, scene)),
+            State::Waiting { .. } if proxy_is_gone || scene.now > self.plan.start + PATIENCE => {
+                Ok(self.end(Outcome::NoProxy, scene))
+            }
             State::Waiting { .. } => {
                 let (from, to) = (self.plan.caller_address(), self.plan.proxy());
                 self.state = State::Dialing(scene.net.connect(self.owner, from, to));

@@ -12,15 +12,17 @@ const RULE: &str = "each request gets exactly one reply";
 pub(crate) fn answered_once(talk: &Talk, asks_for_login: bool, may_drop: bool) -> Verdict {
     let Way::Socks(plan) = &talk.plan.way else { return Ok(()) };
     let fail = |what: String| Err(super::Violation { rule: RULE, details: format!("{what}: {talk}") });
+    let connected = talk.targets().next().is_some();
     let Some(outcome) = talk.outcome() else { return Ok(()) };
     let answer = match outcome {
         Outcome::Abandoned | Outcome::NoProxy => return Ok(()),
         Outcome::Unanswered { .. } if may_drop => return Ok(()),
+        // The answer was yes, and the RST that followed destroyed it before it was read.
+        Outcome::Unanswered { .. } if connected => return Ok(()),
         Outcome::Unanswered { .. } => return fail("there was no answer".to_owned()),
         Outcome::Refused(answer) => answer,
         Outcome::Spoke => Answer::Reply(0),
     };
-    let connected = talk.targets().next().is_some();
     let offers = |method| plan.methods.contains(&method);
     let fine = match answer {
         Answer::NoMethod => !offers(if asks_for_login { 2 } else { 0 }),
@@ -30,8 +32,8 @@ pub(crate) fn answered_once(talk: &Talk, asks_for_login: bool, may_drop: bool) -
             (SocksRequest::Bind, code) => code == 7,
             (SocksRequest::UnknownAddressType, code) => code == 8,
             (SocksRequest::Connect, 0) => connected,
-            // No link; the target can't be reached.
-            (SocksRequest::Connect, code) => matches!(code, 3 | 4),
+            // No link; the target can't be reached; a limit is reached.
+            (SocksRequest::Connect, code) => matches!(code, 3 | 4) || code == 1 && may_drop,
         },
     };
     require(fine, RULE, || format!("the wrong answer {answer:?}: {talk}"))

@@ -15,10 +15,22 @@ const RULE: &str = "credit is conserved";
 /// has channels for.
 const CONTROL_MESSAGES: usize = 64 * 1024;
 
+/// What a socket may read at least, however small messages must be: a few reads from a busy socket,
+/// each of which becomes a message.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// What an application may say before it has a channel, in one read.
+const HANDSHAKE: usize = 1024;
+
+/// Small payloads that wait are joined to pieces of up to this size, which are written whole.
+const JOINED: usize = 64 * 1024;
+
 /// The books of all permissions, in bytes (accepts in connections).
 #[derive(Debug)]
 pub(super) struct Credit {
     limits: Limits,
+    /// The longest message that a peer sends.
+    longest: usize,
     /// Written by the engine, not yet taken by the kernel.
     unwritten: BTreeMap<SocketId, usize>,
     /// What sockets may still read.
@@ -31,9 +43,10 @@ pub(super) struct Credit {
 }
 
 impl Credit {
-    pub(super) const fn new(limits: Limits) -> Self {
+    pub(super) const fn new(limits: Limits, longest: usize) -> Self {
         Self {
             limits,
+            longest,
             unwritten: BTreeMap::new(),
             readable: BTreeMap::new(),
             untransmitted: BTreeMap::new(),
@@ -134,21 +147,21 @@ impl Credit {
     fn write(&mut self, socket: SocketId, bytes: usize) -> Verdict {
         let unwritten = self.unwritten.entry(socket).or_default();
         *unwritten += bytes;
-        let window = self.limits.socket_write_window + self.limits.message_max;
+        let window = self.limits.socket_write_window + self.longest.max(JOINED);
         require(*unwritten <= window, RULE, || {
             format!("{unwritten} bytes wait in the driver for {socket}, the window is {window}")
         })
     }
 
-    /// Reads ahead hold at most two messages.
+    /// Reads ahead hold at most two messages, and one read makes at most one.
     fn read(&mut self, socket: SocketId, credit: ReadCredit) -> Verdict {
         let readable = self.readable.entry(socket).or_default();
         *readable += credit.bytes;
-        let window = 2 * self.limits.message_max;
+        let window = (2 * self.limits.message_max).max(READ_AHEAD);
         require(*readable <= window, RULE, || {
-            format!("{socket} may read {readable} bytes, which is more than two messages of {window}")
+            format!("{socket} may read {readable} bytes, the window is {window}")
         })?;
-        let usable = credit.chunk > 0 && credit.chunk <= self.limits.message_max;
+        let usable = credit.chunk > 0 && credit.chunk <= self.limits.message_max.max(HANDSHAKE);
         require(usable || *readable == 0, RULE, || format!("{socket} may read in chunks of {}", credit.chunk))
     }
 

@@ -1,4 +1,8 @@
 //! No effect on a dead id, and none that its state does not allow.
+//!
+//! Several inputs may come before a drain. An effect of an earlier one may then concern an id that
+//! a later one has ended; drivers ignore it, as engines ignore inputs that come too late. So an id
+//! is dead from the first drain after its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +22,8 @@ pub(super) struct Identity {
     queries: BTreeSet<QueryId>,
     /// Ids that were in use once.
     used: BTreeSet<(Kind, u64)>,
+    /// Ids that have ended since the last drain.
+    ending: BTreeSet<(Kind, u64)>,
     stopped: bool,
 }
 
@@ -59,6 +65,7 @@ impl Identity {
             }
             Input::SocketFailed { socket, .. } | Input::SocketClosed { socket } => {
                 self.sockets.remove(socket);
+                self.ending.insert((Kind::Socket, socket.as_u64()));
             }
             Input::LinkOpened { link, .. } => {
                 if let Some(life) = self.links.get_mut(link).filter(|life| **life == LinkLife::Opening) {
@@ -67,6 +74,7 @@ impl Identity {
             }
             Input::LinkFailed { link, .. } | Input::LinkClosed { link, .. } => {
                 self.links.remove(link);
+                self.ending.insert((Kind::Link, link.as_u64()));
             }
             Input::ListenerOpened { listener, .. } => {
                 if let Some(open) = self.listeners.get_mut(listener) {
@@ -75,6 +83,7 @@ impl Identity {
             }
             Input::ListenerFailed { listener, .. } => {
                 self.listeners.remove(listener);
+                self.ending.insert((Kind::Listener, listener.as_u64()));
             }
             Input::Resolved { query, .. } => {
                 self.queries.remove(query);
@@ -95,10 +104,11 @@ impl Identity {
 
     pub(super) fn output(&mut self, output: &Output) -> Verdict {
         if let Output::Timeout(_) = output {
+            self.ending.clear();
             return Ok(());
         }
         require(!self.stopped, "Stop is the last action", || format!("{output:?}"))?;
-        let permitted = self.permits(output);
+        let permitted = self.permits(output) || subject(output).is_some_and(|id| self.ending.contains(&id));
         require(permitted, RULE, || format!("{} while {}", brief(output), self.describe(output)))?;
         self.follow(output);
         Ok(())
@@ -163,7 +173,9 @@ impl Identity {
             }
             Action::AcceptLink { link, .. } => self.bear_link(*link),
             Action::CloseLink { link, .. } => {
-                self.links.insert(*link, LinkLife::Closing);
+                if let Some(life) = self.links.get_mut(link) {
+                    *life = LinkLife::Closing;
+                }
             }
             Action::Listen { listener, .. } => {
                 self.listeners.insert(*listener, false);
@@ -186,7 +198,9 @@ impl Identity {
     }
 
     fn age_socket(&mut self, socket: SocketId, life: SocketLife) {
-        self.sockets.insert(socket, life);
+        if let Some(socket) = self.sockets.get_mut(&socket) {
+            *socket = life;
+        }
     }
 
     fn bear_link(&mut self, link: LinkId) {
@@ -195,43 +209,34 @@ impl Identity {
     }
 
     fn describe(&self, output: &Output) -> String {
-        let socket = match output {
-            Output::Write { socket, .. }
-            | Output::Read { socket, .. }
-            | Output::Action(
-                Action::ShutdownWrite { socket }
-                | Action::Close { socket, .. }
-                | Action::Reset { socket }
-                | Action::Connect { socket, .. }
-                | Action::AdoptSocket { socket, .. }
-                | Action::OpenLink { socket, .. },
-            ) => self.sockets.get(socket),
-            Output::Transmit { .. }
-            | Output::Receive { .. }
-            | Output::Accept { .. }
-            | Output::Action(_)
-            | Output::Event(_)
-            | Output::Timeout(_) => None,
-        };
-        let link = match output {
-            Output::Transmit { link, .. }
-            | Output::Receive { link, .. }
-            | Output::Action(
-                Action::Ping { link } | Action::CloseLink { link, .. } | Action::AcceptLink { link, .. },
-            ) => self.links.get(link),
-            Output::Write { .. }
-            | Output::Read { .. }
-            | Output::Accept { .. }
-            | Output::Action(_)
-            | Output::Event(_)
-            | Output::Timeout(_) => None,
-        };
-        match (socket, link) {
-            (Some(life), _) => format!("the socket is {life:?}"),
-            (_, Some(life)) => format!("the link is {life:?}"),
-            (None, None) => "there is no such id".to_owned(),
-        }
+        let sockets = self.sockets.iter().map(|(id, life)| (Kind::Socket, id.as_u64(), format!("{life:?}")));
+        let links = self.links.iter().map(|(id, life)| (Kind::Link, id.as_u64(), format!("{life:?}")));
+        let mut lives = sockets.chain(links).filter(|(kind, id, _)| subject(output) == Some((*kind, *id)));
+        lives.next().map_or_else(|| "there is no such id".to_owned(), |(_, _, life)| format!("it is {life}"))
     }
+}
+
+/// The id that an output acts on.
+const fn subject(output: &Output) -> Option<(Kind, u64)> {
+    Some(match output {
+        Output::Write { socket, .. }
+        | Output::Read { socket, .. }
+        | Output::Action(
+            Action::OpenLink { socket, .. }
+            | Action::ShutdownWrite { socket }
+            | Action::Close { socket, .. }
+            | Action::Reset { socket },
+        ) => (Kind::Socket, socket.as_u64()),
+        Output::Transmit { link, .. }
+        | Output::Receive { link, .. }
+        | Output::Action(Action::Ping { link } | Action::CloseLink { link, .. }) => {
+            (Kind::Link, link.as_u64())
+        }
+        Output::Accept { listener, .. } | Output::Action(Action::Unlisten { listener }) => {
+            (Kind::Listener, listener.as_u64())
+        }
+        Output::Action(_) | Output::Event(_) | Output::Timeout(_) => return None,
+    })
 }
 
 /// Names an output without its payload.

@@ -9,23 +9,27 @@ use super::{Verdict, require};
 #[derive(Debug)]
 pub(super) struct Memory {
     limits: Limits,
+    /// The longest message that a peer sends.
+    longest: usize,
 }
 
 impl Memory {
-    pub(super) const fn new(limits: Limits) -> Self {
-        Self { limits }
+    pub(super) const fn new(limits: Limits, longest: usize) -> Self {
+        Self { limits, longest }
     }
 
     pub(super) fn drained(&self, stats: &Stats) -> Verdict {
         // What was on its way when reading paused still comes in, and so does the one message that
         // was allowed to exceed the credit.
-        let slack = self.limits.link_receive_window + 2 * self.limits.message_max;
+        let slack = self.limits.link_receive_window + self.longest;
         let budget = stats.links.max(1) * (self.limits.link_receive_budget + slack);
         require(stats.receive_queued <= budget, "memory stays within the budget", || {
             format!("{} received bytes wait, the budget is {budget}", stats.receive_queued)
         })?;
-        // Reads were allowed for at most two messages per socket, beside what its link holds.
-        let budget = (stats.sockets + stats.links) * 2 * (self.limits.message_max + 64);
+        // Each socket may have read ahead two messages, or a few small ones with their headers.
+        const SMALL_READS: usize = 128 * 1024;
+        let ahead = (2 * (self.limits.message_max + Limits::MESSAGE_OVERHEAD)).max(SMALL_READS);
+        let budget = (stats.sockets + stats.links) * ahead;
         require(stats.send_queued <= budget, "memory stays within the budget", || {
             format!("{} bytes wait for links, the budget is {budget}", stats.send_queued)
         })

@@ -65,14 +65,14 @@ pub struct Contract {
 }
 
 impl Contract {
-    /// For an engine with these limits.
+    /// For an engine with these limits, whose peers send messages of up to `longest` bytes.
     #[must_use]
-    pub fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits, longest: usize) -> Self {
         Self {
             identity: Identity::default(),
             tickets: Tickets::default(),
-            credit: Credit::new(limits.clone()),
-            memory: Memory::new(limits.clone()),
+            credit: Credit::new(limits.clone(), longest),
+            memory: Memory::new(limits.clone(), longest),
             progress: Progress::default(),
         }
     }

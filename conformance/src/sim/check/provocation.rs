@@ -9,6 +9,8 @@ use crate::sim::app::{Outcome, SocksRequest, Talk};
 use crate::sim::clock::Time;
 use crate::sim::model::{Account, Heard, Left, Span};
 
+const RULE: &str = "nothing fails without a cause";
+
 /// How long a fault may be felt after it is over: a dead link is noticed after a minute, attempts
 /// to connect again are up to 72 s apart, and each may take 45 s.
 const ECHO: Duration = Duration::from_secs(180);
@@ -44,26 +46,26 @@ pub(crate) fn served_unless_provoked(
     if !reachable || !proper || disturbances.touch(&talk.span()) {
         return Ok(());
     }
-    let fail = |what: &str| super::Violation {
-        rule: "nothing fails without a cause",
-        details: format!("{what}: {talk}"),
-    };
+    let fail = |what: &str| format!("{what}: {talk}");
     let (Some(Outcome::Spoke), Some(caller)) = (talk.outcome(), talk.caller()) else {
-        return Err(fail("the request was not served"));
+        return require(talk.targets().any(left_too_soon), RULE, || fail("the request was not served"));
     };
     let mut targets: Vec<&Account> = talk.targets().collect();
     if targets.len() > 1 {
         targets.retain(|target| target.received > 0 || target.has_heard(Heard::Eof));
     }
     let ended_well = targets.iter().any(|target| {
-        is_provoked(caller, target) || may_be_cut(talk, caller, target) || is_complete(caller, target)
+        left_too_soon(caller)
+            || left_too_soon(target)
+            || may_be_cut(talk, caller, target)
+            || is_complete(caller, target)
     });
-    require(ended_well, "nothing fails without a cause", || fail("a stream was not completed").details)
+    require(ended_well, RULE, || fail("a stream was not completed"))
 }
 
-/// One of the applications left before its time.
-fn is_provoked(caller: &Account, target: &Account) -> bool {
-    [caller, target].iter().any(|account| account.has_left(Left::Early) || account.has_left(Left::Abruptly))
+/// The application did not wait for the end of the other side.
+fn left_too_soon(account: &Account) -> bool {
+    account.has_left(Left::Early) || account.has_left(Left::Abruptly)
 }
 
 /// The old wire ends both directions at once: a conversation is only safe if one side has sent

@@ -15,7 +15,7 @@ use super::resolver::{Lookups, Resolver};
 use super::socket::SocketPump;
 use crate::sim::clock::Time;
 use crate::sim::dice::Dice;
-use crate::sim::net::{EndId, Network, Notice, Owner, Rope, Wake};
+use crate::sim::net::{EndId, Network, Owner, Rope, Wake};
 
 /// What a pump sees of the world.
 pub(super) struct Surroundings<'a> {
@@ -236,8 +236,9 @@ impl Driver {
     /// learns of it.
     pub(super) fn crash(&mut self, silently: bool, net: &mut Network) {
         if silently {
-            for end in self.pumps.keys() {
-                net.cut(*end, Notice::Neither);
+            for (end, pump) in &self.pumps {
+                // Links have a keep-alive of their own, which is what is to be tested.
+                net.unplug(*end, matches!(pump, PumpId::Socket(_)));
             }
         }
         self.release_everything(net);

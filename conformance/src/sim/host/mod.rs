@@ -203,7 +203,7 @@ impl<E: Engine> Host<E> {
             self.contract.input(&input)?;
             self.history.input(now, &input);
             self.engine.handle_input(now.instant(), input);
-            if inputs.is_empty() || self.driver.drains_between_inputs() {
+            if !inputs.is_empty() && self.driver.drains_between_inputs() {
                 self.drain(net, trace, now)?;
                 if self.driver.stopped.is_some() {
                     return Ok(());

@@ -16,6 +16,10 @@ pub use self::tcp::{Read, Side};
 use super::clock::{Agenda, Time};
 use super::dice::Dice;
 
+/// When a kernel notices that the machine at the other end is gone, for applications that ask it to
+/// (TCP keep-alive).
+const KEEP_ALIVE: Duration = Duration::from_secs(90);
+
 /// When a kernel gives up a dial that nobody answers (Linux: six SYNs).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(127);
 
@@ -154,6 +158,7 @@ enum Happening {
     DialSucceeds(usize),
     DialFails(usize, SocketError),
     SegmentsArrive(EndId),
+    KeepAliveFails(EndId),
 }
 
 impl Network {
@@ -186,6 +191,7 @@ impl Network {
                 Happening::SynArrives(connection) => self.syn_arrives(connection),
                 Happening::DialSucceeds(connection) => self.dial_succeeds(connection),
                 Happening::DialFails(connection, error) => self.fail(Self::dialer(connection), error),
+                Happening::KeepAliveFails(end) => self.fail(end, SocketError::TimedOut),
                 Happening::SegmentsArrive(from) => self.segments_arrive(from),
             }
         }
@@ -389,6 +395,16 @@ impl Network {
             Notice::Neither => &[],
         } {
             self.fail(EndId { connection: end.connection, side: *side }, SocketError::Reset);
+        }
+    }
+
+    /// The machine at `end` is gone: nothing arrives any more, and the other end hears nothing. If it
+    /// `keeps_alive`, its kernel finds out in the end.
+    pub fn unplug(&mut self, end: EndId, keeps_alive: bool) {
+        self.cut(end, Notice::Neither);
+        if keeps_alive {
+            let other = EndId { side: end.side.peer(), ..end };
+            self.agenda.enter(self.now + KEEP_ALIVE, Happening::KeepAliveFails(other));
         }
     }
 

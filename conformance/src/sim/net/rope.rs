@@ -33,8 +33,13 @@ impl Rope {
         }
     }
 
+    /// Takes `max` bytes from the front, or all if fewer wait.
+    pub fn take_up_to(&mut self, max: usize) -> Bytes {
+        self.take(max.min(self.len)).unwrap_or_default()
+    }
+
     /// Takes up to `max` bytes from the front; fewer if a piece ends before.
-    pub fn take_piece(&mut self, max: usize) -> Bytes {
+    fn take_piece(&mut self, max: usize) -> Bytes {
         let Some(front) = self.pieces.front_mut() else { return Bytes::new() };
         let piece = front.split_to(max.min(front.len()));
         if front.is_empty() {
@@ -92,12 +97,11 @@ mod tests {
         }
         assert_eq!(rope.len(), 9);
         assert_eq!(rope.peek::<4>(), Some(*b"abcd"));
-        assert_eq!(rope.take_piece(2), "ab");
-        assert_eq!(rope.take_piece(9), "c");
-        assert_eq!(rope.take(5).unwrap(), "defgh");
+        assert_eq!(rope.take(2).unwrap(), "ab");
+        assert_eq!(rope.take_up_to(6), "cdefgh");
         assert_eq!(rope.take(2), None);
         assert_eq!(rope.peek::<2>(), None);
-        assert_eq!(rope.take(1).unwrap(), "i");
+        assert_eq!(rope.take_up_to(9), "i");
         assert!(rope.is_empty());
     }
 }

@@ -199,7 +199,7 @@ impl Connection {
         if end.unread.is_empty() {
             return Ok(if end.peer_finished { Read::Eof } else { Read::Pending });
         }
-        let bytes = end.unread.take_piece(max);
+        let bytes = end.unread.take_up_to(max);
         self.transmit(side.peer(), now);
         Ok(Read::Data(bytes))
     }
@@ -295,7 +295,7 @@ impl Connection {
             if length == 0 || room < length.min(receive_capacity / 2) {
                 break;
             }
-            let piece = end.unsent.take_piece(length.min(room));
+            let piece = end.unsent.take_up_to(length.min(room));
             let transmission = Duration::from_nanos(piece.len() as u64 * 1_000_000_000 / bandwidth.max(1));
             end.wire_busy_until = end.wire_busy_until.max(now) + transmission;
             end.in_flight_bytes += piece.len();

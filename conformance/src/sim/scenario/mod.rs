@@ -10,6 +10,8 @@ pub(crate) mod talks;
 
 use std::time::Duration;
 
+use linksocks_sansio::wire::DATA_HEADER_LEN;
+
 pub use self::faults::{Exit, Fault};
 pub use self::peers::{ClientPlan, SERVER_NAME, ServerPlan};
 use super::app::plan::TalkPlan;
@@ -103,6 +105,14 @@ impl Scenario {
         let mut dice = Stream::Qualities.dice(seed, 0);
         let (links, targets) = (quality(shape, &mut dice), quality(shape, &mut dice));
         Self { seed, shape, server, clients, talks, faults, links, targets }
+    }
+
+    /// The longest message that any peer sends.
+    #[must_use]
+    pub fn longest_message(&self) -> usize {
+        let clients = self.clients.iter().map(|client| &client.config.relay);
+        let limits = clients.chain([&self.server.config.relay]).map(|relay| &relay.limits);
+        limits.map(|limits| limits.message_max).max().unwrap_or_default() + DATA_HEADER_LEN
     }
 }
 

@@ -142,7 +142,8 @@ fn scripts(dice: &mut Dice) -> (Script, Script) {
     }
     if dice.chance(20) {
         let script = if dice.chance(50) { &mut caller } else { &mut target };
-        script.mishap = Some(mishap(script, dice));
+        let mishap = mishap(script, dice);
+        script.mishap.get_or_insert(mishap);
     }
     (caller, target)
 }
