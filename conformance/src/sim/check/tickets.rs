@@ -1,6 +1,9 @@
 //! Each ticket is answered exactly once, by an answer of its kind.
+//!
+//! Only an engine that has stopped answers nothing more: what it was offered between its last words
+//! and the drain that told of them goes down with everything else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use linksocks_sansio::{Action, Command, Input, Output, Ticket};
 
@@ -18,19 +21,26 @@ enum Offer {
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     open: BTreeMap<Ticket, Offer>,
+    /// Those offered since the last drain.
+    fresh: BTreeSet<Ticket>,
 }
 
 impl Tickets {
     pub(super) fn input(&mut self, input: &Input) {
         if let Input::LinkOffered { ticket, .. } = input {
             self.open.insert(*ticket, Offer::Link);
+            self.fresh.insert(*ticket);
         }
         if let Input::SocketAccepted { ticket, .. } | Input::Command(Command::Open { ticket, .. }) = input {
             self.open.insert(*ticket, Offer::Socket);
+            self.fresh.insert(*ticket);
         }
     }
 
     pub(super) fn output(&mut self, output: &Output) -> Verdict {
+        if let Output::Timeout(_) = output {
+            self.fresh.clear();
+        }
         let Output::Action(action) = output else { return Ok(()) };
         if let Action::AcceptLink { ticket, .. } | Action::RejectLink { ticket, .. } = action {
             self.answer(*ticket, Offer::Link)?;
@@ -39,6 +49,7 @@ impl Tickets {
             self.answer(*ticket, Offer::Socket)?;
         }
         if let Action::Stop { .. } = action {
+            self.open.retain(|ticket, _| !self.fresh.contains(ticket));
             self.idle()?;
         }
         Ok(())

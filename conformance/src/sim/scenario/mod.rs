@@ -116,12 +116,17 @@ impl Scenario {
     }
 }
 
+/// The least that a connection carries, in bytes per second.
+const SLOWEST: usize = 256 << 10;
+
 /// A network that may be slow, far away, and served by stingy kernels, but gets on: what its
 /// buffers hold takes at most some seconds to pass.
 fn quality(shape: Shape, dice: &mut Dice) -> Quality {
     let latency = dice.duration(Duration::from_micros(20), Duration::from_millis(200));
-    let bandwidth = dice.size(if shape.bulk { 8 << 20 } else { 128 << 10 }, 1 << 30);
-    let buffer = dice.size(2 << 10, bandwidth.clamp(64 << 10, 512 << 10));
+    let bandwidth = dice.size(if shape.bulk { 8 << 20 } else { SLOWEST }, 1 << 30);
+    // A kernel sends no more than a buffer per round trip.
+    let least = (4.0 * latency.as_secs_f64() * SLOWEST as f64) as usize;
+    let buffer = dice.size(least.max(2 << 10), bandwidth.clamp(256 << 10, 512 << 10));
     Quality {
         latency: (latency, latency * 2),
         bandwidth: (bandwidth as u64, bandwidth as u64 * 2),
