@@ -80,8 +80,6 @@ async fn serve_connection<R: Runtime>(runtime: R, stream: R::Stream, peer: Socke
         .timer(HyperTimer(runtime.clone()))
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEAD)
-        // One request each: nobody can hold a connection by pipelining requests.
-        .keep_alive(false)
         .title_case_headers(true)
         .serve_connection(HyperStream(stream), service)
         .with_upgrades();
@@ -200,8 +198,10 @@ fn bad_upgrade() -> HttpResponse {
 fn text(status: StatusCode, body: impl Into<Bytes>) -> HttpResponse {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    // One request each: nobody can hold a connection by sending ever more of them. (Disabling
+    // keep-alive in hyper would add this to the answer to an upgrade as well.)
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

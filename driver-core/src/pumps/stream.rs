@@ -212,8 +212,8 @@ impl<R: Runtime, S: RuntimeStream> Pump<R, S> {
             match self.commands.poll_next_unpin(cx) {
                 Poll::Ready(Some(StreamCommand::Reset)) => return Poll::Ready(End::Reset),
                 Poll::Ready(Some(command)) => self.apply(command),
-                // What was ordered is carried out: a close, so that the last bytes arrive, or the
-                // change into a link, which is the last that the owner has to say here.
+                // Nobody is left, except that a close that was ordered is carried out, so that the
+                // last bytes arrive, and that a link has commands of its own.
                 Poll::Ready(None) if self.closing.is_none() && self.upgrade.is_none() => {
                     return Poll::Ready(End::Orphaned);
                 }
