@@ -5,6 +5,14 @@ use linksocks_sansio::error::LinkError;
 use tracing::{debug, error, info, trace, warn};
 
 use super::log::GoDuration;
+use crate::embed::Events;
+
+/// Writes lines until the engine stops.
+pub(super) async fn log_all(mut events: Events) {
+    while let Some(event) = events.next().await {
+        log(&event);
+    }
+}
 
 /// Writes the line for an event, if there is one.
 pub(super) fn log(event: &Event) {
@@ -53,7 +61,7 @@ pub(super) fn log(event: &Event) {
         Event::ReceivePaused { link } => debug!(%link, "Receive budget full, reading paused"),
         Event::ReceiveResumed { link } => debug!(%link, "Reading resumed"),
         Event::SocksFailed { socket, reason } => {
-            debug!(error = reason, %socket, "Error handling SOCKS request")
+            debug!(error = reason, %socket, "Error handling SOCKS request");
         }
         Event::ChannelOpened { channel, target } => {
             debug!(channel_id = %channel.id, link = %channel.link, %target, "Channel opened");

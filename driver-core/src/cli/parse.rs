@@ -207,17 +207,15 @@ mod tests {
     }
 
     fn client(line: &str, variables: Variables<'_>) -> ClientArgs {
-        match run(line, variables).unwrap_or_else(|error| panic!("{line}: {error}")) {
-            Command::Client(args) => args,
-            other => panic!("{line} gave {other:?}"),
-        }
+        let command = run(line, variables).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let Command::Client(args) = command else { panic!("{line} gave {command:?}") };
+        args
     }
 
     fn server(line: &str, variables: Variables<'_>) -> ServerArgs {
-        match run(line, variables).unwrap_or_else(|error| panic!("{line}: {error}")) {
-            Command::Server(args) => args,
-            other => panic!("{line} gave {other:?}"),
-        }
+        let command = run(line, variables).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let Command::Server(args) = command else { panic!("{line} gave {command:?}") };
+        args
     }
 
     fn refusal(line: &str, variables: Variables<'_>) -> String {

@@ -4,6 +4,7 @@ use futures_core::Stream;
 use linksocks_sansio::error::StopReason;
 use linksocks_sansio::{ServerConfig, Token};
 use tracing::info;
+use tracing::level_filters::LevelFilter;
 
 use super::args::ServerArgs;
 use super::parse::Environment;
@@ -18,7 +19,7 @@ pub(super) async fn run<R: Runtime>(
     environment: &Environment,
     mut signals: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Failure> {
-    log::init(args.debug, environment);
+    log::init(log::level(args.debug, LevelFilter::INFO), environment);
     let listen = listen_address(&runtime, &args.ws_host, args.ws_port);
     let listen = unless_signalled(&mut signals, listen).await?;
     let given = args.token.as_deref().filter(|token| !token.is_empty());
@@ -27,7 +28,7 @@ pub(super) async fn run<R: Runtime>(
 
     let server = Server::builder(config).bind(listen);
     let events = server.events();
-    let server = server.start(runtime).await.map_err(|error| Failure::Running(error.to_string()))?;
+    let server = server.start(runtime).await?;
     info!("New forward proxy token added");
     info!("Configuration:");
     info!("  Mode: forward proxy (SOCKS5 on client -> server -> network)");
