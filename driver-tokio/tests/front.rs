@@ -90,6 +90,7 @@ async fn only_valid_upgrades_reach_the_engine() {
     let server = server().await;
     for replace in [
         ("GET", "POST"),
+        ("HTTP/1.1", "HTTP/1.0"),
         ("Connection: keep-alive, Upgrade\r\n", ""),
         ("Upgrade: websocket", "Upgrade: h2c"),
         ("Version: 13", "Version: 8"),

@@ -32,10 +32,9 @@ impl ClientEngine {
     }
 
     pub(super) fn on_opened(&mut self, id: LinkId, response: &UpgradeResponse) {
-        let Some(link) = self.relay.links.get_mut(id) else { return };
+        let Some(link) = self.relay.link_opened(id) else { return };
         let answer = response.extensions.as_deref().map(Extensions::parse).unwrap_or_default();
         link.extensions = link.extensions.and(answer);
-        self.relay.link_opened(id);
         if !self.config.server.authenticates_by_url() {
             let auth = Auth { token: self.token.clone(), reverse: false, instance: self.instance };
             self.relay.send_control(id, auth.encode());

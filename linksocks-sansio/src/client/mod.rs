@@ -131,12 +131,16 @@ impl ClientEngine {
             },
             Command::Shutdown { drain } => {
                 self.stop_listening();
-                for (origin, _) in std::mem::take(&mut self.waiting) {
-                    self.relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(origin)));
-                    self.relay.refuse(origin, OpenError::Shutdown);
-                }
+                self.refuse_waiting();
                 self.shutdown.begin(&mut self.relay, drain);
             }
+        }
+    }
+
+    fn refuse_waiting(&mut self) {
+        for (origin, _) in std::mem::take(&mut self.waiting) {
+            self.relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(origin)));
+            self.relay.refuse(origin, OpenError::Shutdown);
         }
     }
 
@@ -203,6 +207,7 @@ impl ClientEngine {
     /// Ends for good: everything is dropped.
     fn stop(&mut self, reason: StopReason) {
         self.stop_listening();
+        self.refuse_waiting();
         self.shutdown.stop(&mut self.relay, reason);
     }
 }

@@ -577,6 +577,15 @@ impl Relay {
         }
     }
 
+    /// Answers all who wait for a channel.
+    pub(super) fn refuse_pending(&mut self) {
+        for key in self.channels.ids() {
+            if let Some(Channel { phase: Phase::Connecting(_), .. }) = self.channels.get(key) {
+                self.abort_channel(key, ChannelError::Shutdown);
+            }
+        }
+    }
+
     fn find_channel(&self, link: LinkId, id: ChannelId) -> Option<ChannelKey> {
         self.links.get(link)?.channels.get(&id).copied()
     }

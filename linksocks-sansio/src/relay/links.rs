@@ -41,15 +41,16 @@ pub(crate) enum Ending {
 }
 
 impl Relay {
-    /// The upgrade is done: the peer has to authenticate, or we.
-    pub(crate) fn link_opened(&mut self, id: LinkId) {
+    /// The upgrade is done: the peer has to authenticate, or we. `None` if the link is being
+    /// closed already.
+    pub(crate) fn link_opened(&mut self, id: LinkId) -> Option<&mut Link> {
         let timeout = self.config.timeouts.authentication;
-        if let Some(link) = self.links.get_mut(id) {
-            link.phase = LinkPhase::Authenticating;
-            link.keep_alive.last_heard = self.now;
-            self.set_timer(Timer::LinkLogin(id), timeout);
-            self.grant_receive(id);
-        }
+        let link = self.links.get_mut(id).filter(|link| link.phase == LinkPhase::Opening)?;
+        link.phase = LinkPhase::Authenticating;
+        link.keep_alive.last_heard = self.now;
+        self.set_timer(Timer::LinkLogin(id), timeout);
+        self.grant_receive(id);
+        self.links.get_mut(id)
     }
 
     /// Authentication is done. With extensions the Hellos follow: the server's first.
@@ -309,9 +310,7 @@ impl Relay {
                 ("the client did not authenticate in time", Ending::Close(close_code::POLICY_VIOLATION))
             }
         };
-        if link.phase == LinkPhase::Authenticating && matches!(link.role, Role::Server { .. }) {
-            self.send_auth_failure(id, error);
-        }
+        // No AuthResponse: a client would take its token for wrong and give up.
         self.end_link(id, LinkError::Timeout(error), ending);
     }
 

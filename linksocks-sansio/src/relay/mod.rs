@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::arena::Arena;
 use crate::channel::{Channel, EarlyInput, Origin, ReadPacer};
-use crate::config::RelayConfig;
+use crate::config::{Limits, RelayConfig};
 use crate::dial::{Dial, DialKey};
 use crate::error::{LinkError, OpenError, StopReason};
 use crate::event::Event;
@@ -185,7 +185,8 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    pub(crate) fn new(config: RelayConfig, seed: [u8; 32], now: Instant) -> Self {
+    pub(crate) fn new(mut config: RelayConfig, seed: [u8; 32], now: Instant) -> Self {
+        config.limits.message_max = config.limits.message_max.max(Limits::LEAST_MESSAGE_MAX);
         Self {
             rng: EngineRng::new(seed),
             now,
@@ -322,6 +323,7 @@ impl Relay {
 
     /// Says the last word: whatever is still done is not told any more.
     fn stop(&mut self, reason: StopReason) {
+        self.refuse_pending();
         self.outputs.retain(|output| matches!(output, Output::Event(_) | Output::Action(_)));
         self.act(Action::Stop { reason });
         self.stopped = true;

@@ -102,9 +102,7 @@ impl ServerEngine {
     }
 
     fn on_opened(&mut self, id: LinkId) {
-        let Some(link) = self.relay.links.get_mut(id) else { return };
-        let login = link.login.take();
-        self.relay.link_opened(id);
+        let login = self.relay.link_opened(id).and_then(|link| link.login.take());
         if let Some(login) = login {
             self.finish_login(id, login);
         }

@@ -1,0 +1,180 @@
+//! Applications: callers that speak SOCKS5 to a client, and targets that a server connects to.
+//!
+//! Each conversation has a caller and a target of its own. Both follow a script, send bytes of a
+//! [`Pattern`], and keep account of what they sent, received, and heard of the other's end.
+
+mod caller;
+pub mod plan;
+pub mod script;
+mod socks;
+mod speaker;
+
+use std::fmt;
+
+use self::caller::Caller;
+pub use self::caller::Outcome;
+use self::plan::TalkPlan;
+pub use self::socks::{Answer, SocksPlan, SocksRequest};
+use self::speaker::Speaker;
+use super::check::{Verdict, Violation, whole_or_reset};
+use super::clock::Time;
+use super::dice::Dice;
+use super::model::{Account, Direction, Heard, Span};
+use super::net::{Network, Owner, Wake};
+use super::pattern::Pattern;
+use super::trace::Trace;
+
+/// What applications act in.
+pub(crate) struct Scene<'a> {
+    pub(crate) net: &'a mut Network,
+    pub(crate) trace: &'a mut Trace,
+    pub(crate) now: Time,
+}
+
+impl Scene<'_> {
+    fn note(&mut self, who: impl fmt::Display, what: impl fmt::Display) {
+        self.trace.note(self.now, who, what);
+    }
+}
+
+/// What one end says and what it has to hear.
+#[derive(Clone, Copy, Debug)]
+struct Voices {
+    own: Pattern,
+    other: Pattern,
+}
+
+/// One conversation.
+#[derive(Debug)]
+pub struct Talk {
+    /// What it is going to be.
+    pub plan: TalkPlan,
+    /// Whether its link tells the other side about the end of one direction.
+    finish: bool,
+    voices: Voices,
+    caller: Caller,
+    /// Connections that came to the target. More than one if several addresses were raced.
+    targets: Vec<Speaker>,
+}
+
+impl Talk {
+    /// A conversation over links that have the `finish` extension, or not.
+    ///
+    /// # Panics
+    /// If somebody listens at the target's address already.
+    #[must_use]
+    pub fn new(plan: TalkPlan, finish: bool, dice: Dice, net: &mut Network) -> Self {
+        let id = plan.id;
+        for address in &plan.destination.alive {
+            net.listen(*address, Owner::Target(id)).expect("each target has addresses of its own");
+        }
+        let stream = |direction: Direction| Pattern::new(2 * id as u64 + direction as u64);
+        let voices = Voices { own: stream(Direction::Up), other: stream(Direction::Down) };
+        let caller = Caller::new(format!("caller{id}"), plan.clone(), voices, Owner::Caller(id), dice);
+        Self { plan, finish, voices, caller, targets: Vec::new() }
+    }
+
+    /// When it must run next even if nothing happens on the network.
+    #[must_use]
+    pub fn wake(&self, now: Time) -> Option<Time> {
+        self.targets.iter().filter_map(|target| target.wake(now)).chain(self.caller.wake(now)).min()
+    }
+
+    /// Whether both ends are done.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.caller.outcome().is_some() && self.targets.iter().all(Speaker::has_left)
+    }
+
+    /// What became of the caller.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.caller.outcome().map(|(_, outcome)| outcome)
+    }
+
+    /// From the caller's first step until both ends are done.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        let ends = self.targets.iter().filter_map(|target| target.account.left.map(|(at, _)| at));
+        let until = ends.chain(self.caller.outcome().map(|(at, _)| at)).max();
+        Span { from: self.plan.start, until: until.unwrap_or(self.plan.start) }
+    }
+
+    /// What the caller did with its stream, if it got one.
+    #[must_use]
+    pub fn caller(&self) -> Option<&Account> {
+        self.caller.account()
+    }
+
+    /// What the target did with each connection that came.
+    pub fn targets(&self) -> impl Iterator<Item = &Account> {
+        self.targets.iter().map(|target| &target.account)
+    }
+
+    /// Whether finishing one direction is told to the other side.
+    #[must_use]
+    pub const fn has_finish(&self) -> bool {
+        self.finish
+    }
+
+    /// Lets both ends do what they can do now.
+    ///
+    /// # Errors
+    /// What came out wrong at one of them.
+    pub(crate) fn run(&mut self, proxy_is_gone: bool, scene: &mut Scene<'_>) -> Verdict {
+        let id = self.plan.id;
+        scene.net.take_wakes(Owner::Caller(id));
+        for wake in scene.net.take_wakes(Owner::Target(id)) {
+            if let Wake::Listener(address) = wake {
+                while let Some(end) = scene.net.accept(address) {
+                    let name = format!("target{id}.{}", self.targets.len());
+                    scene.note(&name, "is connected");
+                    let voices = Voices { own: self.voices.other, other: self.voices.own };
+                    let script = self.plan.target.clone();
+                    self.targets.push(Speaker::new(name, end, script, voices, 0, scene.now));
+                }
+            }
+        }
+        let sent = self.targets.iter().map(|target| target.account.sent).max();
+        self.caller.run(sent.unwrap_or_default(), proxy_is_gone, scene)?;
+        for target in &mut self.targets {
+            target.run(self.caller.sent(), scene)?;
+        }
+        self.judge()
+    }
+
+    /// Holds what was heard at each end against what was said at the other.
+    fn judge(&mut self) -> Verdict {
+        let Some(caller) = self.caller.account() else { return Ok(()) };
+        let candidates: Vec<&Account> = self.targets.iter().map(|target| &target.account).collect();
+        if caller.has_heard(Heard::Eof) {
+            self.verdict(Direction::Down, caller, &candidates)?;
+        }
+        for target in &candidates {
+            // Of several raced connections all but one are closed before they carry a byte.
+            let lost_the_race = candidates.len() > 1 && target.received == 0;
+            if target.has_heard(Heard::Eof) && !lost_the_race {
+                self.verdict(Direction::Up, target, &[caller])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn verdict(&self, direction: Direction, receiver: &Account, senders: &[&Account]) -> Verdict {
+        whole_or_reset(direction, receiver, senders, self.finish).map_err(|violation| Violation {
+            details: format!("conversation {}: {}", self.plan.id, violation.details),
+            ..violation
+        })
+    }
+}
+
+impl fmt::Display for Talk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "conversation {} of client {} ", self.plan.id, self.plan.client)?;
+        writeln!(f, "from {}: {:?}", self.plan.start, self.caller.outcome())?;
+        writeln!(f, "  asked for {} by {:?}", self.plan.destination.target, self.plan.way)?;
+        writeln!(f, "  caller: {:?}\n    {:?}", self.plan.caller, self.caller.account())?;
+        write!(f, "  target: {:?}", self.plan.target)?;
+        self.targets().try_for_each(|target| write!(f, "\n    {target:?}"))
+    }
+}

@@ -1,0 +1,109 @@
+//! What a conversation is going to be.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use linksocks_sansio::socks5::TargetAddr;
+
+use super::script::Script;
+use super::socks::SocksPlan;
+use crate::sim::clock::Time;
+
+/// One conversation between an application beside a client and a target beside the server.
+#[derive(Clone, Debug)]
+pub struct TalkPlan {
+    /// Its number.
+    pub id: usize,
+    /// Which client it goes through.
+    pub client: usize,
+    /// When the application starts.
+    pub start: Time,
+    /// How it asks for its target.
+    pub way: Way,
+    /// The target.
+    pub destination: Destination,
+    /// What the application does.
+    pub caller: Script,
+    /// What the target does.
+    pub target: Script,
+    /// Whether this one starts after all faults are over, to prove that everything works again.
+    pub is_probe: bool,
+}
+
+/// How an application gets to its target.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// By SOCKS5.
+    Socks(SocksPlan),
+    /// By a call of the embedding program.
+    Command,
+}
+
+/// A target and what is there.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// What the application asks for.
+    pub target: TargetAddr,
+    /// Where somebody listens; nobody does if this is empty.
+    pub alive: Vec<SocketAddr>,
+}
+
+impl TalkPlan {
+    /// Where the application connects to.
+    #[must_use]
+    pub fn proxy(&self) -> SocketAddr {
+        match self.way {
+            Way::Socks(_) => socks_address(self.client),
+            Way::Command => embedder_address(self.client),
+        }
+    }
+
+    /// Where the application connects from.
+    #[must_use]
+    pub fn caller_address(&self) -> SocketAddr {
+        let [high, low] = (self.id as u16).to_be_bytes();
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(172, 16, high, low)), 40_000)
+    }
+
+    /// Whether the proxy will ask for a login and get the wrong one, or none.
+    #[must_use]
+    pub fn is_welcome(&self, asks_for_login: bool) -> bool {
+        match &self.way {
+            Way::Command => true,
+            Way::Socks(plan) => {
+                let method = if asks_for_login { 2 } else { 0 };
+                let knows = plan.login.as_ref().is_none_or(|login| *login == credentials());
+                plan.methods.contains(&method) && (!asks_for_login || plan.login.is_some() && knows)
+            }
+        }
+    }
+}
+
+/// The machine of a client.
+#[must_use]
+pub fn client_address(client: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(192, 168, client as u8 + 1, 1))
+}
+
+/// Where a client offers SOCKS.
+#[must_use]
+pub fn socks_address(client: usize) -> SocketAddr {
+    SocketAddr::new(client_address(client), 1080)
+}
+
+/// Where the program that a client is embedded in is called.
+#[must_use]
+pub fn embedder_address(client: usize) -> SocketAddr {
+    SocketAddr::new(client_address(client), 1)
+}
+
+/// Where links are accepted.
+#[must_use]
+pub fn server_address() -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 8765)
+}
+
+/// The right user name and password, for clients that ask for one.
+#[must_use]
+pub fn credentials() -> (String, String) {
+    ("user".to_owned(), "open sesame".to_owned())
+}

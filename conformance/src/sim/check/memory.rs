@@ -1,0 +1,46 @@
+//! Memory stays within the budgets, and is given back.
+
+use linksocks_sansio::Stats;
+use linksocks_sansio::config::Limits;
+
+use super::{Verdict, require};
+
+/// Compares what an engine says of itself with what it was allowed.
+#[derive(Debug)]
+pub(super) struct Memory {
+    limits: Limits,
+    /// The longest message that a peer sends.
+    longest: usize,
+}
+
+impl Memory {
+    pub(super) const fn new(limits: Limits, longest: usize) -> Self {
+        Self { limits, longest }
+    }
+
+    pub(super) fn drained(&self, stats: &Stats) -> Verdict {
+        // What was on its way when reading paused still comes in, and so does the one message that
+        // was allowed to exceed the credit.
+        let slack = self.limits.link_receive_window + self.longest;
+        let budget = stats.links.max(1) * (self.limits.link_receive_budget + slack);
+        require(stats.receive_queued <= budget, "memory stays within the budget", || {
+            format!("{} received bytes wait, the budget is {budget}", stats.receive_queued)
+        })?;
+        // Each socket may have read ahead two messages, or a few small ones with their headers.
+        const SMALL_READS: usize = 128 * 1024;
+        let ahead = (2 * (self.limits.message_max + Limits::MESSAGE_OVERHEAD)).max(SMALL_READS);
+        let budget = (stats.sockets + stats.links) * ahead;
+        require(stats.send_queued <= budget, "memory stays within the budget", || {
+            format!("{} bytes wait for links, the budget is {budget}", stats.send_queued)
+        })
+    }
+
+    pub(super) fn idle(&self, stats: &Stats, held_sockets: usize) -> Verdict {
+        let Stats { channels, sockets, receive_queued, send_queued, .. } = *stats;
+        let zero =
+            [channels, sockets, receive_queued, send_queued, held_sockets].iter().all(|count| *count == 0);
+        require(zero, "nothing leaks", || {
+            format!("with nothing connected: {stats:?}, {held_sockets} descriptors")
+        })
+    }
+}

@@ -1,0 +1,82 @@
+//! Conversations come to a good end unless something went wrong from outside. Without this rule an
+//! engine that resets everything would pass all others.
+
+use std::time::Duration;
+
+use super::{Verdict, require};
+use crate::sim::app::plan::Way;
+use crate::sim::app::{Outcome, SocksRequest, Talk};
+use crate::sim::clock::Time;
+use crate::sim::model::{Account, Heard, Left, Span};
+
+const RULE: &str = "nothing fails without a cause";
+
+/// How long a fault may be felt after it is over: a dead link is noticed after a minute, attempts
+/// to connect again are up to 72 s apart, and each may take 45 s.
+const ECHO: Duration = Duration::from_secs(180);
+
+/// What went wrong from outside for one client.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disturbances {
+    spans: Vec<Span>,
+}
+
+impl Disturbances {
+    /// Something went wrong at `from`, for `length`.
+    pub(crate) fn enter(&mut self, from: Time, length: Duration) {
+        self.spans.push(Span::new(from, length + ECHO));
+    }
+
+    fn touch(&self, span: &Span) -> bool {
+        self.spans.iter().any(|disturbance| disturbance.overlaps(span))
+    }
+}
+
+/// Judges a conversation that is over.
+pub(crate) fn served_unless_provoked(
+    talk: &Talk,
+    asks_for_login: bool,
+    disturbances: &Disturbances,
+) -> Verdict {
+    let reachable = !talk.plan.destination.alive.is_empty() && talk.plan.is_welcome(asks_for_login);
+    let proper = match &talk.plan.way {
+        Way::Socks(plan) => plan.request == SocksRequest::Connect && plan.abandons_after.is_none(),
+        Way::Command => true,
+    };
+    if !reachable || !proper || disturbances.touch(&talk.span()) {
+        return Ok(());
+    }
+    let fail = |what: &str| format!("{what}: {talk}");
+    let (Some(Outcome::Spoke), Some(caller)) = (talk.outcome(), talk.caller()) else {
+        return require(talk.targets().any(left_too_soon), RULE, || fail("the request was not served"));
+    };
+    // Of several raced connections one carries the conversation.
+    let ended_well = left_too_soon(caller)
+        || talk.targets().any(|target| {
+            left_too_soon(caller)
+                || left_too_soon(target)
+                || may_be_cut(talk, caller, target)
+                || is_complete(caller, target)
+        });
+    require(ended_well, RULE, || fail("a stream was not completed"))
+}
+
+/// The application did not wait for the end of the other side.
+fn left_too_soon(account: &Account) -> bool {
+    account.has_left(Left::Early) || account.has_left(Left::Abruptly)
+}
+
+/// The old wire ends both directions at once: a conversation is only safe if one side has sent
+/// everything, and the other has received it, before that other one finishes.
+fn may_be_cut(talk: &Talk, caller: &Account, target: &Account) -> bool {
+    let asked_first = target.received == talk.plan.caller.send
+        && caller.finished.is_none_or(|at| caller.heard.is_some_and(|(heard, _)| heard <= at));
+    !talk.has_finish() && !asked_first
+}
+
+fn is_complete(caller: &Account, target: &Account) -> bool {
+    let whole = |receiver: &Account, sender: &Account| {
+        receiver.has_heard(Heard::Eof) && sender.finished.is_some() && receiver.received == sender.sent
+    };
+    whole(caller, target) && whole(target, caller)
+}

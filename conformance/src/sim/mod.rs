@@ -1,0 +1,149 @@
+//! A deterministic simulator: whole runs of servers, clients and applications in one thread, with
+//! virtual time and seeded faults.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`scenario`] | what is going to happen, drawn from a seed |
+//! | [`net`] | the network and the kernels: TCP with FIN, RST, buffers, latency, stalls, cuts |
+//! | [`host`] | an engine with a driver that keeps the contract to the letter |
+//! | [`app`] | SOCKS5 clients and targets that follow scripts |
+//! | [`model`] | what truly happened |
+//! | [`check`] | what must hold, one file per rule |
+//!
+//! A run has two phases. First faults occur, and whatever happens must be *safe*: no wrong byte, no
+//! truncated stream that looks whole, no rule of the contract broken. Then nothing fails any more,
+//! and everything must come to a good end: links are up again, conversations succeed, nothing is
+//! left over.
+//!
+//! Everything follows from the seed. A failure names it and the command that repeats the run.
+
+pub mod app;
+pub mod check;
+mod clock;
+mod dice;
+pub mod host;
+pub mod model;
+pub mod net;
+mod pattern;
+pub mod scenario;
+mod trace;
+mod world;
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hasher};
+use std::time::Instant;
+
+use linksocks_sansio::{ClientConfig, ClientEngine, Engine, Output, ServerConfig, ServerEngine};
+
+use self::check::Violation;
+pub use self::clock::Time;
+pub use self::dice::Dice;
+pub use self::pattern::Pattern;
+use self::scenario::Scenario;
+pub use self::trace::{Trace, hash_output};
+use self::world::World;
+use crate::record::{Keep, Recording};
+
+/// How to watch a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    /// Print everything that crosses a border.
+    pub echo: bool,
+    /// What to keep of the inputs of each engine.
+    pub keep: Keep,
+}
+
+impl Watch {
+    /// Just run.
+    pub const SILENT: Self = Self { echo: false, keep: Keep::Nothing };
+}
+
+/// A run in which every rule held.
+#[derive(Debug)]
+pub struct Report {
+    /// Two runs are equal if and only if (as good as surely) their hashes are.
+    pub hash: u64,
+    /// Every engine that took part.
+    pub engines: Vec<Recorded>,
+}
+
+/// An engine that took part in a run.
+#[derive(Debug)]
+pub struct Recorded {
+    /// How to make it again.
+    pub origin: Origin,
+    /// When it was made.
+    pub start: Time,
+    /// What reached it.
+    pub recording: Recording,
+    /// The hash of everything that came out of it.
+    pub outputs: u64,
+}
+
+/// How to make an engine.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A server.
+    Server(Box<ServerConfig>, [u8; 32]),
+    /// A client.
+    Client(Box<ClientConfig>, [u8; 32]),
+}
+
+impl Recorded {
+    /// Feeds the recording to a new engine of the same origin and hashes what comes out.
+    ///
+    /// # Panics
+    /// If the recording is not complete.
+    #[must_use]
+    pub fn replay(&self) -> u64 {
+        match &self.origin {
+            Origin::Server(config, seed) => {
+                self.hash(|now| ServerEngine::new((**config).clone(), *seed, now))
+            }
+            Origin::Client(config, seed) => {
+                self.hash(|now| ClientEngine::new((**config).clone(), *seed, now))
+            }
+        }
+    }
+
+    fn hash<E: Engine>(&self, new: impl FnOnce(Instant) -> E) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let observe = |_, output: Output| hash_output(&output, &mut hasher);
+        self.recording.replay(self.start.instant(), new, observe);
+        hasher.finish()
+    }
+}
+
+/// A rule was broken.
+#[derive(Debug)]
+pub struct Failure {
+    /// The run.
+    pub seed: u64,
+    /// When.
+    pub at: Time,
+    /// Which rule, and how.
+    pub violation: Violation,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {} at {}: {}", self.seed, self.at, self.violation)?;
+        write!(f, "replay: {}", replay_command(self.seed))
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The command that repeats a run and prints its trace.
+#[must_use]
+pub fn replay_command(seed: u64) -> String {
+    format!("LINKSOCKS_SEED={seed} cargo test -p conformance --test sim -- --nocapture")
+}
+
+/// Runs the scenario of a seed to its end.
+///
+/// # Errors
+/// The first rule that was broken.
+pub fn run(seed: u64, watch: Watch) -> Result<Report, Failure> {
+    World::new(Scenario::new(seed), watch).run()
+}

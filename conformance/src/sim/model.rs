@@ -1,0 +1,120 @@
+//! What truly happened, as the applications and the network know it: the measure for what engines
+//! make of it.
+
+use std::time::Duration;
+
+use linksocks_sansio::{Event, Input, Output};
+
+use super::clock::Time;
+
+/// The two directions of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the caller to the target.
+    Up,
+    /// From the target to the caller.
+    Down,
+}
+
+/// How the other end of a stream came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// A FIN after the last byte.
+    Eof,
+    /// A RST.
+    Reset,
+}
+
+/// How an application left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It had heard the end of the other side.
+    Politely,
+    /// It closed while the other side might still have sent.
+    Early,
+    /// It made a RST, by wish or by closing with unread bytes.
+    Abruptly,
+}
+
+/// What one application did and saw at its end.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Bytes that its kernel has taken.
+    pub sent: u64,
+    /// Bytes that it has read.
+    pub received: u64,
+    /// When it said in a regular way (FIN) that nothing follows what it sent.
+    pub finished: Option<Time>,
+    /// What it heard of the end of the other side.
+    pub heard: Option<(Time, Heard)>,
+    /// How it left.
+    pub left: Option<(Time, Left)>,
+}
+
+impl Account {
+    /// Whether it heard this.
+    #[must_use]
+    pub fn has_heard(&self, what: Heard) -> bool {
+        self.heard.is_some_and(|(_, heard)| heard == what)
+    }
+
+    /// Whether it left like this.
+    #[must_use]
+    pub fn has_left(&self, how: Left) -> bool {
+        self.left.is_some_and(|(_, left)| left == how)
+    }
+}
+
+/// What a host's links went through, taken from events and inputs.
+#[derive(Clone, Debug, Default)]
+pub struct LinkHistory {
+    /// How many links are ready now.
+    pub ready: usize,
+    /// When the first link became ready.
+    pub first_ready: Option<Time>,
+    /// When links were lost, or attempts failed.
+    pub lost: Vec<Time>,
+}
+
+impl LinkHistory {
+    pub(crate) fn input(&mut self, now: Time, input: &Input) {
+        if let Input::LinkClosed { .. } | Input::LinkFailed { .. } = input {
+            self.lost.push(now);
+        }
+    }
+
+    pub(crate) fn output(&mut self, now: Time, output: &Output) {
+        let Output::Event(event) = output else { return };
+        if let Event::LinkReady { ready, .. } = event {
+            self.ready = *ready;
+            self.first_ready.get_or_insert(now);
+        }
+        if let Event::LinkLost { .. } | Event::ClientDisconnected { .. } = event {
+            self.ready = self.ready.saturating_sub(1);
+            self.lost.push(now);
+        }
+    }
+}
+
+/// A span in which something went wrong from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its first moment.
+    pub from: Time,
+    /// Its last moment.
+    pub until: Time,
+}
+
+impl Span {
+    /// A span of a length.
+    #[must_use]
+    pub fn new(from: Time, length: Duration) -> Self {
+        Self { from, until: from + length }
+    }
+
+    /// Whether two spans have a moment in common.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.from <= other.until && other.from <= self.until
+    }
+}

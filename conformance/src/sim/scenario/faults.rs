@@ -1,0 +1,91 @@
+//! What goes wrong, and when.
+
+use std::time::Duration;
+
+use super::HEALED;
+use crate::sim::clock::Time;
+use crate::sim::dice::Dice;
+use crate::sim::net::{Fate, Notice};
+
+/// Something that goes wrong from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// One of the links that are up is cut.
+    CutLink(Notice),
+    /// One of the links that are up carries nothing for a while.
+    StallLink(Duration),
+    /// The server can't be reached for a while; what is connected stays connected.
+    BarServer(Fate, Duration),
+    /// Name lookups of one host fail for a while.
+    BreakLookups {
+        /// The host; 0 is the server.
+        host: usize,
+        /// For so long.
+        length: Duration,
+    },
+    /// One machine sleeps for a while.
+    Suspend {
+        /// The host; 0 is the server.
+        host: usize,
+        /// For so long.
+        length: Duration,
+    },
+    /// The server's process ends and starts again after a while.
+    RestartServer {
+        /// How it ends.
+        exit: Exit,
+        /// For so long it is down.
+        down: Duration,
+    },
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By a command, with this long for its channels.
+    Asked(Duration),
+    /// At once; its kernel closes what it had open.
+    Killed,
+    /// With its kernel, so that nobody learns of it.
+    Unplugged,
+}
+
+/// How many kinds of faults there are.
+const KINDS: u64 = 6;
+
+/// At most so many faults of one kind occur.
+const MOST: u64 = 5;
+
+/// Draws which kinds of faults occur at all, and how often.
+pub(super) fn draw(clients: usize, dice: &mut Dice) -> Vec<(Time, Fault)> {
+    let mut faults = Vec::new();
+    for kind in 0..KINDS {
+        if dice.chance(60) {
+            continue;
+        }
+        for _ in 0..dice.between(1, MOST) {
+            let at = Time::ZERO + dice.duration(Duration::from_millis(1), HEALED.since_start());
+            faults.push((at, draw_one(kind, clients, HEALED - at, dice)));
+        }
+    }
+    faults.sort_by_key(|(at, _)| *at);
+    faults
+}
+
+/// No fault outlasts `rest`.
+fn draw_one(kind: u64, clients: usize, rest: Duration, dice: &mut Dice) -> Fault {
+    let length = dice.duration(Duration::from_millis(1), Duration::from_secs(60)).min(rest);
+    let host = dice.below(clients as u64 + 1) as usize;
+    match kind {
+        0 => Fault::CutLink(*dice.pick(&[Notice::Both, Notice::Dialer, Notice::Listener, Notice::Neither])),
+        1 => Fault::StallLink(length),
+        2 => Fault::BarServer(*dice.pick(&[Fate::Refused, Fate::Silent, Fate::Unreachable]), length),
+        3 => Fault::BreakLookups { host, length },
+        4 => Fault::Suspend { host, length },
+        _ => {
+            let drain = length.min(Duration::from_secs(5));
+            let exit = *dice.pick(&[Exit::Asked(drain), Exit::Killed, Exit::Unplugged]);
+            Fault::RestartServer { exit, down: length.min(Duration::from_secs(10)) }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What is going to happen in a run: everything follows from the seed.
+//!
+//! Each seed draws its own rates (swarm testing): which faults occur at all and how often, what the
+//! network, the drivers and the configurations are like. A run in which everything fails a little
+//! finds less than many runs in which few things fail a lot.
+
+mod faults;
+mod peers;
+pub(crate) mod talks;
+
+use std::time::Duration;
+
+use linksocks_sansio::wire::DATA_HEADER_LEN;
+
+pub use self::faults::{Exit, Fault};
+pub use self::peers::{ClientPlan, SERVER_NAME, ServerPlan};
+use super::app::plan::TalkPlan;
+use super::clock::Time;
+use super::dice::Dice;
+use super::net::Quality;
+
+/// Dice are thrown for one purpose each, so that a change in one leaves the others as they were.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stream {
+    Shape,
+    Peers,
+    Talks,
+    Faults,
+    Qualities,
+    Network,
+    World,
+    /// One for each host, restarts included.
+    Host,
+    /// One for each caller.
+    Caller,
+}
+
+impl Stream {
+    /// The dice for this purpose; `number` tells hosts and callers apart.
+    pub(crate) fn dice(self, seed: u64, number: usize) -> Dice {
+        Dice::new(seed, (self as u64) << 32 | number as u64)
+    }
+}
+
+/// When faults end: what comes after must succeed.
+pub const HEALED: Time = Time::from_secs(60);
+
+/// When the conversations start that prove it.
+pub const PROBES: Time = Time::from_secs(60 + 240);
+
+/// A run before it happens.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Where all of it comes from.
+    pub seed: u64,
+    /// What kind of run it is.
+    pub shape: Shape,
+    /// The server.
+    pub server: ServerPlan,
+    /// The clients.
+    pub clients: Vec<ClientPlan>,
+    /// Conversations, in the order of their numbers.
+    pub talks: Vec<TalkPlan>,
+    /// Faults and when they occur.
+    pub faults: Vec<(Time, Fault)>,
+    /// What links are like.
+    pub links: Quality,
+    /// What connections to targets are like.
+    pub targets: Quality,
+}
+
+/// The kind of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// The server offers no extensions, as an old peer.
+    pub old_server: bool,
+    /// Few conversations, much data.
+    pub bulk: bool,
+    /// No faults at all.
+    pub calm: bool,
+    /// Limits so small that they are reached.
+    pub tight: bool,
+}
+
+impl Scenario {
+    /// What happens with this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Stream::Shape.dice(seed, 0);
+        let shape = Shape {
+            old_server: seed.is_multiple_of(3),
+            bulk: seed % 20 == 7,
+            calm: dice.chance(25),
+            tight: dice.chance(20),
+        };
+        let mut dice = Stream::Peers.dice(seed, 0);
+        let server = ServerPlan::draw(shape, &mut dice);
+        let count = dice.between(1, 3) as usize;
+        let clients: Vec<_> = (0..count).map(|client| ClientPlan::draw(client, shape, &mut dice)).collect();
+        let talks = talks::draw(shape, &clients, &mut Stream::Talks.dice(seed, 0));
+        let faults = match shape.calm {
+            true => Vec::new(),
+            false => faults::draw(clients.len(), &mut Stream::Faults.dice(seed, 0)),
+        };
+        let mut dice = Stream::Qualities.dice(seed, 0);
+        let (links, targets) = (quality(shape, &mut dice), quality(shape, &mut dice));
+        Self { seed, shape, server, clients, talks, faults, links, targets }
+    }
+
+    /// The longest message that any peer sends.
+    #[must_use]
+    pub fn longest_message(&self) -> usize {
+        let clients = self.clients.iter().map(|client| &client.config.relay);
+        let limits = clients.chain([&self.server.config.relay]).map(|relay| &relay.limits);
+        limits.map(|limits| limits.message_max).max().unwrap_or_default() + DATA_HEADER_LEN
+    }
+}
+
+/// The least that a connection carries, in bytes per second.
+const SLOWEST: usize = 256 << 10;
+
+/// A network that may be slow, far away, and served by stingy kernels, but gets on: what its
+/// buffers hold takes at most some seconds to pass.
+fn quality(shape: Shape, dice: &mut Dice) -> Quality {
+    let latency = dice.duration(Duration::from_micros(20), Duration::from_millis(200));
+    let bandwidth = dice.size(if shape.bulk { 8 << 20 } else { SLOWEST }, 1 << 30);
+    // A kernel sends no more than a buffer per round trip.
+    let least = (4.0 * latency.as_secs_f64() * SLOWEST as f64) as usize;
+    let buffer = dice.size(least.max(2 << 10), bandwidth.clamp(256 << 10, 512 << 10));
+    Quality {
+        latency: (latency, latency * 2),
+        bandwidth: (bandwidth as u64, bandwidth as u64 * 2),
+        send_buffer: (buffer, buffer * 2),
+        receive_buffer: (buffer, buffer * 2),
+    }
+}

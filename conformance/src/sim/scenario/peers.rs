@@ -1,0 +1,141 @@
+//! The configurations of server and clients.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use linksocks_sansio::config::{ExtensionConfig, Limits, RelayConfig};
+use linksocks_sansio::{ClientConfig, Credentials, ServerConfig, ServerUrl, Token};
+
+use super::Shape;
+use super::talks::{REFUSING, SILENT};
+use crate::sim::app::plan::{credentials, server_address, socks_address};
+use crate::sim::dice::Dice;
+use crate::sim::host::Habits;
+
+/// The name by which some clients know the server.
+pub const SERVER_NAME: &str = "server.test";
+
+/// The secret of the server.
+const TOKEN: &str = "correct horse battery staple";
+
+/// A server before it starts.
+#[derive(Clone, Debug)]
+pub struct ServerPlan {
+    /// Its configuration.
+    pub config: ServerConfig,
+    /// The manners of its driver.
+    pub habits: Habits,
+    /// How long its name lookups take.
+    pub lookup_delay: Duration,
+}
+
+/// A client before it starts.
+#[derive(Clone, Debug)]
+pub struct ClientPlan {
+    /// Its configuration.
+    pub config: ClientConfig,
+    /// The manners of its driver.
+    pub habits: Habits,
+    /// How long its name lookups take.
+    pub lookup_delay: Duration,
+    /// Whether its token is the server's.
+    pub is_known: bool,
+    /// Addresses of [`SERVER_NAME`], the right one among them.
+    pub server_addresses: Vec<IpAddr>,
+}
+
+impl ServerPlan {
+    pub(super) fn draw(shape: Shape, dice: &mut Dice) -> Self {
+        let mut config = ServerConfig::forward(token(true)).expect("the token is a token");
+        config.relay = relay(shape, dice);
+        if shape.old_server {
+            config.relay.extensions = ExtensionConfig::none();
+        }
+        Self { config, habits: Habits::draw(dice), lookup_delay: lookup_delay(dice) }
+    }
+}
+
+impl ClientPlan {
+    pub(super) fn draw(client: usize, shape: Shape, dice: &mut Dice) -> Self {
+        let is_known = !dice.chance(4);
+        let host = match dice.chance(30) {
+            true => format!("{SERVER_NAME}:{}", server_address().port()),
+            false => server_address().to_string(),
+        };
+        // Any other path than /socket logs in by a message instead of the URL.
+        let path = if dice.chance(25) { "/socket/in-band" } else { "" };
+        let url = ServerUrl::parse(&format!("ws://{host}{path}")).expect("the URL is a URL");
+        let mut config = ClientConfig::new(url, token(is_known));
+        config.links = dice.between(1, 3) as usize;
+        config.listen = Some(socks_address(client));
+        config.listen_early = dice.chance(30);
+        if dice.chance(20) {
+            let (name, password) = credentials();
+            config.credentials = Some(Credentials::new(name, password).expect("they have a usual length"));
+        }
+        config.relay = relay(shape, dice);
+        let mut server_addresses = vec![server_address().ip()];
+        if dice.chance(50) {
+            // Tried first or second, and answers with a refusal or not at all.
+            server_addresses.insert(dice.below(2) as usize, *dice.pick(&[REFUSING, SILENT]));
+        }
+        let (habits, lookup_delay) = (Habits::draw(dice), lookup_delay(dice));
+        Self { config, habits, lookup_delay, is_known, server_addresses }
+    }
+
+    /// Whether applications must log in.
+    #[must_use]
+    pub const fn asks_for_login(&self) -> bool {
+        self.config.credentials.is_some()
+    }
+}
+
+fn token(right: bool) -> Token {
+    Token::new(if right { TOKEN } else { "wrong" }).expect("the token has a usual length")
+}
+
+fn lookup_delay(dice: &mut Dice) -> Duration {
+    dice.duration(Duration::from_micros(10), Duration::from_millis(500))
+}
+
+fn relay(shape: Shape, dice: &mut Dice) -> RelayConfig {
+    let mut relay = RelayConfig::default();
+    relay.extensions = extensions(dice);
+    if shape.tight {
+        relay.limits = tight_limits(dice);
+        relay.timeouts.stall = dice.duration(Duration::from_secs(1), Duration::from_secs(10));
+    }
+    relay
+}
+
+fn extensions(dice: &mut Dice) -> ExtensionConfig {
+    let mut extensions = ExtensionConfig::default();
+    extensions.finish = !dice.chance(20);
+    match dice.below(10) {
+        0 | 1 => extensions.window = 0,
+        2 | 3 => extensions.window = dice.size(4 << 10, 1 << 20) as u32,
+        _ => {}
+    }
+    extensions
+}
+
+fn tight_limits(dice: &mut Dice) -> Limits {
+    let mut limits = Limits::default();
+    limits.message_max = dice.size(Limits::LEAST_MESSAGE_MAX, 64 << 10);
+    limits.message_min = dice.size(64, limits.message_max);
+    limits.read_min = dice.size(64, limits.message_max);
+    limits.link_receive_budget = dice.size(16 << 10, 1 << 20);
+    limits.link_receive_window = dice.size(4 << 10, 64 << 10);
+    limits.socket_write_window = dice.size(256, 64 << 10);
+    limits.accept_ahead = dice.size(1, 8);
+    if dice.chance(30) {
+        limits.channels_per_link = dice.size(1, 8);
+    }
+    if dice.chance(30) {
+        limits.socks_connections = dice.size(1, 8);
+    }
+    if dice.chance(20) {
+        limits.links = dice.size(1, 4);
+    }
+    limits
+}
