@@ -1,4 +1,6 @@
 //! The binary, as people and scripts use it.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod program;
 
@@ -74,7 +76,7 @@ fn help_and_version_go_to_standard_output() {
 fn errors_in_arguments_go_to_standard_error() {
     for (args, variables, part) in [
         (&["client", "--frobnicate"][..], &[][..], "--frobnicate"),
-        (&["client", "-f"], &[], "--fast-open is not supported yet"),
+        (&["client", "-f"], &[], "--fast-open (LINKSOCKS_FASTOPEN) is not supported yet"),
         (&["server"], &[("LINKSOCKS_FASTOPEN", "true")], "LINKSOCKS_FASTOPEN"),
         (&["client", "-p", "many"], &[], "'many'"),
         (&["client"], &[("LINKSOCKS_SOCKS_PORT", "many")], "LINKSOCKS_SOCKS_PORT"),
@@ -159,7 +161,7 @@ fn several_links_count_up() {
 
 #[test]
 fn a_wrong_token_ends_the_client_without_a_retry() {
-    let (mut server, url) = server(&["-t", "right"]);
+    let (server, url) = server(&["-t", "right"]);
     for (flags, text) in [
         (&["-t", "wrong"][..], " FTL Exit due to error: authentication failed: invalid token\n"),
         (&[], "invalid token; please provide a token with -t or set LINKSOCKS_TOKEN\n"),

@@ -68,17 +68,18 @@ pub(super) fn parse(
 
 fn read(command: &mut clap::Command, args: Vec<OsString>) -> Result<Command, clap::Error> {
     let matches = command.try_get_matches_from_mut(args)?;
-    let refused = matches.subcommand().and_then(|(name, matches)| match name {
-        "client" => refused_flag(CLIENT_LATER, matches),
-        "server" => refused_flag(SERVER_LATER, matches),
-        "provider" | "connector" => Some(format!("the command '{name}'")),
-        _ => None,
+    let refused = matches.subcommand().and_then(|(name, matches)| {
+        let what = match name {
+            "client" => refused_flag(CLIENT_LATER, matches)?,
+            "server" => refused_flag(SERVER_LATER, matches)?,
+            "provider" | "connector" => format!("the command '{name}'"),
+            _ => return None,
+        };
+        let message = format!("{what} is not supported yet by this version");
+        Some(command.find_subcommand_mut(name)?.error(ErrorKind::InvalidValue, message))
     });
     match refused {
-        Some(what) => {
-            let message = format!("{what} is not supported yet by this version");
-            Err(command.error(ErrorKind::InvalidValue, message))
-        }
+        Some(error) => Err(error),
         None => Ok(Cli::from_arg_matches(&matches)?.command),
     }
 }
