@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use bytes::Bytes;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
@@ -19,7 +20,6 @@ use hyper::service::service_fn;
 use linksocks_sansio::error::{LinkFailure, SocketError};
 use linksocks_sansio::io::UpgradeRequest;
 use linksocks_sansio::link::EXTENSIONS_HEADER;
-use tungstenite::handshake::derive_accept_key;
 
 use crate::adapters::{HyperStream, HyperTimer};
 use crate::error::socket_error;
