@@ -9,6 +9,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{debug, info, warn};
 
 use super::args::ClientArgs;
+use super::events::Side;
 use super::parse::Environment;
 use super::supervise::{End, supervise};
 use super::{Failure, listen_address, log, unless_signalled};
@@ -41,7 +42,7 @@ pub(super) async fn run<R: Runtime>(
     let client = Client::builder(config);
     let events = client.events();
     let client = client.start(runtime).await?;
-    match supervise(&client, events, signals, "client").await {
+    match supervise(&client, events, signals, Side::Client).await {
         End::Interrupted => Err(Failure::Interrupted),
         End::Stopped(StopReason::Shutdown) => {
             info!("Client stopped");

@@ -7,6 +7,7 @@ use tracing::info;
 use tracing::level_filters::LevelFilter;
 
 use super::args::ServerArgs;
+use super::events::Side;
 use super::parse::Environment;
 use super::supervise::{End, supervise};
 use super::{Failure, listen_address, log, random_token, unless_signalled};
@@ -38,7 +39,7 @@ pub(super) async fn run<R: Runtime>(
     let url = format!("http://localhost:{}", local.port());
     info!(listen = %local, url, "LinkSocks server started");
 
-    match supervise(&server, events, signals, "server").await {
+    match supervise(&server, events, signals, Side::Server).await {
         End::Interrupted => Err(Failure::Interrupted),
         End::Stopped(StopReason::Shutdown) => {
             info!("Server stopped");

@@ -17,6 +17,7 @@ use tracing::level_filters::LevelFilter;
 
 use self::pattern::Pattern;
 use super::args::DemoArgs;
+use super::events::Side;
 use super::log::GoDuration;
 use super::parse::Environment;
 use super::{Failure, events, log, random_token, unless_signalled};
@@ -60,7 +61,7 @@ async fn play<R: Runtime>(runtime: R) -> Result<(), Failure> {
     let token = Token::new(random_token()?)?;
     let server = ServerConfig::forward(token.clone())?;
     let server = Server::builder(server).bind(LOOPBACK);
-    runtime.spawn(events::log_all(server.events()));
+    runtime.spawn(events::log_all(Side::Server, server.events()));
     let server = server.start(runtime.clone()).await?;
     let url = format!("ws://{}", server.local_addr());
     say(&format!("  server       {url}"))?;
@@ -69,7 +70,7 @@ async fn play<R: Runtime>(runtime: R) -> Result<(), Failure> {
     let mut config = ClientConfig::new(ServerUrl::parse(&url)?, token);
     config.listen = Some(LOOPBACK);
     let client = Client::builder(config);
-    runtime.spawn(events::log_all(client.events()));
+    runtime.spawn(events::log_all(Side::Client, client.events()));
     let client = client.start(runtime.clone()).await?;
     client.ready().await.map_err(failure)?;
     let socks = client.local_addr().ok_or_else(|| failure("the client does not listen"))?;
