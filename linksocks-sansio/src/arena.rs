@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 /// An id made of a slot index and the generation of the slot's current tenant.
-pub trait ArenaId: Copy {
+pub(crate) trait ArenaId: Copy {
     /// Puts an id together.
     fn from_parts(index: u32, generation: u32) -> Self;
     /// Takes an id apart into index and generation.

@@ -59,6 +59,8 @@ pub trait Engine: sealed::Sealed {
 }
 
 pub(crate) mod sealed {
+    /// Only this crate has engines.
+    #[expect(unnameable_types, reason = "that is what seals it")]
     pub trait Sealed {}
 }
 
@@ -564,13 +566,6 @@ impl ReadBuf {
     /// The memory, headroom first.
     pub(crate) fn into_memory(self) -> BytesMut {
         self.memory
-    }
-
-    /// The payload without the headroom; no copy.
-    pub(crate) fn into_payload(self) -> Bytes {
-        let mut bytes = self.memory.freeze();
-        bytes::Buf::advance(&mut bytes, Self::HEADROOM);
-        bytes
     }
 }
 

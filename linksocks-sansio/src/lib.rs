@@ -54,6 +54,8 @@ mod secret;
 mod server;
 pub mod socks5;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod timer;
 mod url;
 pub mod wire;

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 use crate::error::ConfigError;
 
 /// The text that a client without a token uses (protocol section 9).
-pub const ANONYMOUS: &str = "anonymous";
+pub(crate) const ANONYMOUS: &str = "anonymous";
 
 /// A LinkSocks secret of at most 255 bytes.
 ///

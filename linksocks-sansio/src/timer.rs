@@ -43,10 +43,6 @@ impl<K: Copy + Ord> TimerQueue<K> {
         }
     }
 
-    pub(crate) fn is_set(&self, key: K) -> bool {
-        self.deadlines.contains_key(&key)
-    }
-
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.queue.first().map(|(deadline, _)| *deadline)
@@ -75,11 +71,12 @@ impl<K: Copy + Ord> TimerQueue<K> {
 #[cfg(test)]
 mod tests {
     use super::TimerQueue;
-    use std::time::{Duration, Instant};
+    use crate::tests::epoch;
+    use std::time::Duration;
 
     #[test]
     fn deadlines_come_in_order_and_once() {
-        let start = Instant::now();
+        let start = epoch();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut timers = TimerQueue::default();
         timers.set('a', start, Duration::from_secs(3));

@@ -1,5 +1,6 @@
 //! The server's URL, normalised as real clients do (protocol section 2.3).
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ::url::{Host as UrlHost, Url};
@@ -123,6 +124,14 @@ impl ServerUrl {
     }
 }
 
+/// Scheme, host, port and path. Parameters are left out: they may be secret.
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.secure { "wss" } else { "ws" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::ServerUrl;
@@ -147,6 +156,15 @@ mod tests {
         assert_eq!(request("ws://h:1/socket/"), "/socket/");
         assert_eq!(request("ws://h:1/custom?a=b"), "/custom?a=b");
         assert!(request("ws://h:1/socket?zone=b").ends_with("&zone=b"));
+    }
+
+    #[test]
+    fn the_text_form_shows_no_parameters() {
+        for (url, text) in
+            [("ws://h:1?token=x", "ws://h:1/socket"), ("https://[::1]/a?b=c#d", "wss://[::1]/a")]
+        {
+            assert_eq!(ServerUrl::parse(url).unwrap().to_string(), text);
+        }
     }
 
     #[test]

@@ -90,11 +90,6 @@ impl Outbound {
         }
     }
 
-    /// Bytes that wait, headers included.
-    pub(crate) fn queued(&self) -> usize {
-        self.bytes
-    }
-
     /// Drops what waits, and returns how many bytes that were.
     pub(crate) fn clear(&mut self) -> usize {
         self.queue.clear();
@@ -180,7 +175,7 @@ mod tests {
         assert!(matches!(outbound.pop(), Some(Next::Data(_))));
         assert_eq!(outbound.pop(), Some(Next::End(OutboundEnd::Finish)));
         assert_eq!(outbound.pop(), None);
-        assert_eq!(outbound.queued(), 0);
+        assert_eq!(outbound.clear(), 0);
     }
 
     #[test]

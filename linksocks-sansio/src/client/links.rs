@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::ids::{LinkId, SocketId};
 use crate::io::{Action, UpgradeResponse};
 use crate::link::{Extensions, Role};
-use crate::relay::{Ending, Timer};
+use crate::relay::{Ending, EngineTimer, Timer};
 use crate::wire::{Auth, AuthResponse, Message};
 
 impl ClientEngine {
@@ -49,12 +49,16 @@ impl ClientEngine {
             LinkFailure::Status(status) if is_refusal(status) && !self.slots[slot].proven => {
                 LinkError::Refused(status)
             }
-            error => LinkError::Upgrade(error.to_string()),
+            LinkFailure::Status(_)
+            | LinkFailure::Io(_)
+            | LinkFailure::Handshake(_)
+            | LinkFailure::Unsupported(_) => LinkError::Upgrade(error.to_string()),
         };
         self.relay.end_link(id, error, Ending::Gone);
     }
 
     /// A message before the server's verdict.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all that is not expected is wrong")]
     pub(super) fn on_login_message(&mut self, id: LinkId, message: Message) {
         match message {
             Message::AuthResponse(AuthResponse::Success { assigned }) => {
@@ -98,7 +102,7 @@ impl ClientEngine {
         });
         self.relay.tell(Event::LinkLost { link: id, error: error.clone(), retry_in });
         match retry_in {
-            Some(delay) => self.relay.set_timer(Timer::Slot(slot), delay),
+            Some(delay) => self.relay.set_timer(Timer::Engine(EngineTimer::Slot(slot)), delay),
             None if self.shutdown.is_begun() => {}
             None if is_final || self.slots.iter().all(|slot| slot.link.is_none()) => {
                 self.stop(StopReason::Link(error));

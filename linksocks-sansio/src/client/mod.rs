@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::ids::{InstanceId, LinkId, ListenerId};
 use crate::io::{Action, Command, Engine, Input, Output, sealed};
 use crate::link::{LinkPhase, Role};
-use crate::relay::{Notice, Relay, Shutdown, Timer, close_code};
+use crate::relay::{EngineTimer, Notice, Relay, Shutdown, Timer, close_code};
 use crate::secret::Token;
 use crate::socks5::TargetAddr;
 use crate::stats::Stats;
@@ -88,7 +88,8 @@ impl ClientEngine {
         } else if let Some(link) = self.next_ready_link() {
             self.relay.open_channel(link, origin, target);
         } else {
-            self.relay.set_timer(Timer::Wanted(origin), self.relay.config.timeouts.link_wait);
+            self.relay
+                .set_timer(Timer::Engine(EngineTimer::Wanted(origin)), self.relay.config.timeouts.link_wait);
             self.waiting.push_back((origin, target));
         }
     }
@@ -108,7 +109,7 @@ impl ClientEngine {
 
     fn serve_waiting(&mut self) {
         for (origin, target) in std::mem::take(&mut self.waiting) {
-            self.relay.timers.cancel(Timer::Wanted(origin));
+            self.relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(origin)));
             if self.relay.still_wants(origin) {
                 self.want(origin, target);
             }
@@ -131,7 +132,7 @@ impl ClientEngine {
             Command::Shutdown { drain } => {
                 self.stop_listening();
                 for (origin, _) in std::mem::take(&mut self.waiting) {
-                    self.relay.timers.cancel(Timer::Wanted(origin));
+                    self.relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(origin)));
                     self.relay.refuse(origin, OpenError::Shutdown);
                 }
                 self.shutdown.begin(&mut self.relay, drain);
@@ -160,6 +161,7 @@ impl ClientEngine {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the relay matches what is left")]
     fn apply(&mut self, input: Input) {
         let relay = &mut self.relay;
         match input {
@@ -214,11 +216,11 @@ impl Engine for ClientEngine {
         }
         self.relay.advance(now);
         while let Some(due) = self.relay.next_due() {
-            match due.key {
-                Timer::Slot(slot) => self.connect(slot),
-                Timer::Wanted(origin) => self.on_wait_timeout(origin),
-                Timer::Shutdown => self.shutdown.on_timer(&mut self.relay, close_code::NORMAL),
-                _ => self.relay.on_timer(due),
+            match self.relay.on_timer(due) {
+                None => {}
+                Some(EngineTimer::Slot(slot)) => self.connect(slot),
+                Some(EngineTimer::Wanted(origin)) => self.on_wait_timeout(origin),
+                Some(EngineTimer::Shutdown) => self.shutdown.on_timer(&mut self.relay, close_code::NORMAL),
             }
             self.settle();
         }

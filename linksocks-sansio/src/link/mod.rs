@@ -113,12 +113,10 @@ impl Link {
     /// The window for reading from the link: small until the peer is known.
     pub(crate) fn receive_window(&self, limits: &Limits) -> usize {
         match self.phase {
-            LinkPhase::Ready => limits.link_receive_window,
-            LinkPhase::Opening
-            | LinkPhase::Authenticating
-            | LinkPhase::AwaitingHello
-            | LinkPhase::Closing
-            | LinkPhase::Closed => Limits::MAX_UNAUTHENTICATED_MESSAGE,
+            LinkPhase::AwaitingHello | LinkPhase::Ready => limits.link_receive_window,
+            LinkPhase::Opening | LinkPhase::Authenticating | LinkPhase::Closing | LinkPhase::Closed => {
+                Limits::MAX_UNAUTHENTICATED_MESSAGE
+            }
         }
     }
 

@@ -76,13 +76,14 @@ impl Pace {
 mod tests {
     use super::Pace;
     use crate::config::Limits;
-    use std::time::{Duration, Instant};
+    use crate::tests::epoch;
+    use std::time::Duration;
 
     #[test]
     fn the_cap_follows_a_slow_link_and_recovers() {
         let limits = Limits::default();
         let mut pace = Pace::new(&limits);
-        let mut now = Instant::now();
+        let mut now = epoch();
         assert_eq!(pace.cap(), limits.message_max);
         pace.on_blocked(now);
         // 2.5 MB/s: 50 kB in 20 ms.

@@ -57,13 +57,14 @@ impl Relay {
         let Some(link) = self.links.get_mut(id) else { return };
         if link.extensions.is_empty() {
             self.link_ready(id);
-            return;
+        } else {
+            link.phase = LinkPhase::AwaitingHello;
+            if matches!(link.role, Role::Server { .. }) {
+                let hello = self.hello(id);
+                self.send_control(id, hello);
+            }
         }
-        link.phase = LinkPhase::AwaitingHello;
-        if matches!(link.role, Role::Server { .. }) {
-            let hello = self.hello(id);
-            self.send_control(id, hello);
-        }
+        self.grant_receive(id);
     }
 
     /// Notes that the channels of this link belong to `owner`.
@@ -380,9 +381,7 @@ impl Relay {
 
 /// An error as the reason of a close frame.
 fn close_reason(error: &LinkError) -> String {
-    let mut reason = error.to_string();
-    reason.truncate(reason.floor_char_boundary(MAX_CLOSE_REASON));
-    reason
+    wire::cut_text(&error.to_string(), MAX_CLOSE_REASON).to_owned()
 }
 
 const _: () = assert!(Limits::MAX_UNAUTHENTICATED_MESSAGE > 275 + Limits::MESSAGE_OVERHEAD);

@@ -20,7 +20,7 @@ use crate::arena::Arena;
 use crate::channel::{Channel, EarlyInput, Origin, ReadPacer};
 use crate::config::RelayConfig;
 use crate::dial::{Dial, DialKey};
-use crate::error::{LinkError, OpenError};
+use crate::error::{LinkError, OpenError, StopReason};
 use crate::event::Event;
 use crate::ids::{ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
 use crate::io::{Action, Input, Output};
@@ -75,14 +75,21 @@ pub(crate) enum Timer {
     DialStagger(DialKey),
     /// A SOCKS request must be complete.
     Handshake(SocketId),
-    /// A wanted channel must have found a link.
-    Wanted(Origin),
     /// Look for stalled channels: of a link, or of all lost links.
     Stall(Option<LinkId>),
-    /// A client's link slot may try again.
-    Slot(usize),
+    /// One of the engine's own.
+    Engine(EngineTimer),
+}
+
+/// What a deadline of an engine is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum EngineTimer {
     /// Shutting down must make its next step.
     Shutdown,
+    /// A client's link slot may try again.
+    Slot(usize),
+    /// A wanted channel must have found a link.
+    Wanted(Origin),
 }
 
 impl Timer {
@@ -96,12 +103,7 @@ impl Timer {
             | Self::Dial(_)
             | Self::Handshake(_)
             | Self::Stall(_) => true,
-            Self::LinkKeepAlive(_)
-            | Self::LinkClose(_)
-            | Self::DialStagger(_)
-            | Self::Wanted(_)
-            | Self::Slot(_)
-            | Self::Shutdown => false,
+            Self::LinkKeepAlive(_) | Self::LinkClose(_) | Self::DialStagger(_) | Self::Engine(_) => false,
         }
     }
 }
@@ -179,6 +181,7 @@ pub(crate) struct Relay {
     /// What waits of channels whose link is lost.
     detached: ReceiveBudget,
     totals: Stats,
+    stopped: bool,
 }
 
 impl Relay {
@@ -199,6 +202,7 @@ impl Relay {
             sendable: VecDeque::new(),
             detached: ReceiveBudget::new(config.limits.link_receive_budget),
             totals: Stats::default(),
+            stopped: false,
             config,
         }
     }
@@ -225,8 +229,8 @@ impl Relay {
         self.now.saturating_duration_since(deadline) > AWAY
     }
 
-    /// Acts on a deadline that concerns no decision of the engine.
-    pub(crate) fn on_timer(&mut self, due: Due<Timer>) {
+    /// Acts on a deadline, or returns it if it is one of the engine's own.
+    pub(crate) fn on_timer(&mut self, due: Due<Timer>) -> Option<EngineTimer> {
         match due.key {
             Timer::LinkLogin(link) => self.on_login_timeout(link),
             Timer::LinkKeepAlive(link) => self.on_keep_alive(link, due.deadline),
@@ -237,8 +241,9 @@ impl Relay {
             Timer::DialStagger(dial) => self.try_next_address(dial),
             Timer::Handshake(socket) => self.on_handshake_timeout(socket),
             Timer::Stall(link) => self.on_stall_check(link),
-            Timer::Wanted(_) | Timer::Slot(_) | Timer::Shutdown => {}
+            Timer::Engine(timer) => return Some(timer),
         }
+        None
     }
 
     /// Acts on an input that concerns no decision of the engine.
@@ -269,15 +274,17 @@ impl Relay {
     }
 
     pub(crate) fn push(&mut self, output: Output) {
-        self.outputs.push_back(output);
+        if !self.stopped {
+            self.outputs.push_back(output);
+        }
     }
 
     pub(crate) fn act(&mut self, action: Action) {
-        self.outputs.push_back(Output::Action(action));
+        self.push(Output::Action(action));
     }
 
     pub(crate) fn tell(&mut self, event: Event) {
-        self.outputs.push_back(Output::Event(event));
+        self.push(Output::Event(event));
     }
 
     pub(crate) fn set_timer(&mut self, timer: Timer, delay: Duration) {
@@ -290,7 +297,8 @@ impl Relay {
                 return output;
             }
             if !self.send_next() {
-                return Output::Timeout(self.timers.next());
+                let deadline = if self.stopped { None } else { self.timers.next() };
+                return Output::Timeout(deadline);
             }
         }
     }
@@ -312,9 +320,11 @@ impl Relay {
         !self.channels.is_empty()
     }
 
-    /// Drops everything that is queued: nothing follows but the stop.
-    fn halt(&mut self) {
+    /// Says the last word: whatever is still done is not told any more.
+    fn stop(&mut self, reason: StopReason) {
         self.outputs.retain(|output| matches!(output, Output::Event(_) | Output::Action(_)));
+        self.act(Action::Stop { reason });
+        self.stopped = true;
         self.sendable.clear();
         self.timers = TimerQueue::default();
     }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Ending, Relay, Timer};
+use super::{Ending, EngineTimer, Relay, Timer};
 use crate::error::{ChannelError, LinkError, StopReason};
-use crate::io::Action;
 
 /// How far the end of an engine has come.
 #[derive(Debug, Default)]
@@ -32,7 +31,7 @@ impl Shutdown {
     pub(crate) fn begin(&mut self, relay: &mut Relay, drain: Duration) {
         if !self.is_begun() {
             *self = Self::Draining;
-            relay.set_timer(Timer::Shutdown, drain);
+            relay.set_timer(Timer::Engine(EngineTimer::Shutdown), drain);
         }
     }
 
@@ -64,15 +63,14 @@ impl Shutdown {
         }
         let timeouts = &relay.config.timeouts;
         let longest = timeouts.link_close * 2 + timeouts.close_linger;
-        relay.set_timer(Timer::Shutdown, longest);
+        relay.set_timer(Timer::Engine(EngineTimer::Shutdown), longest);
     }
 
     /// Ends at once.
     pub(crate) fn stop(&mut self, relay: &mut Relay, reason: StopReason) {
         if !self.is_over() {
             *self = Self::Stopped;
-            relay.halt();
-            relay.act(Action::Stop { reason });
+            relay.stop(reason);
         }
     }
 }

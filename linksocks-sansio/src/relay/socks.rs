@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Listener, Notice, Relay, Socket, SocketOwner, SocksSession, Timer};
+use super::{EngineTimer, Listener, Notice, Relay, Socket, SocketOwner, SocksSession, Timer};
 use crate::channel::{EarlyInput, Origin};
 use crate::error::{OpenError, SocketError};
 use crate::event::Event;
@@ -136,7 +136,7 @@ impl Relay {
     }
 
     pub(super) fn on_socks_failed(&mut self, id: SocketId, session: &SocksSession, error: SocketError) {
-        self.timers.cancel(Timer::Wanted(Origin::Socks(id)));
+        self.timers.cancel(Timer::Engine(EngineTimer::Wanted(Origin::Socks(id))));
         if let Some(channel) = session.channel {
             self.abandon_channel(channel, error);
         }

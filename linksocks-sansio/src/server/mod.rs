@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::ids::{InstanceId, LinkId, Ticket};
 use crate::io::{Action, Command, Engine, Input, Output, UpgradeRequest, sealed};
 use crate::link::{Extensions, LinkPhase, Role};
-use crate::relay::{Ending, Login, Notice, Relay, Shutdown, Timer, close_code};
+use crate::relay::{Ending, EngineTimer, Login, Notice, Relay, Shutdown, Timer, close_code};
 use crate::secret::{Token, TokenDigest};
 use crate::stats::Stats;
 use crate::url::LINK_PATH;
@@ -18,6 +18,9 @@ use crate::wire::{Auth, AuthResponse, Message};
 
 /// What the client is told when no token matches; as real servers have it.
 const INVALID_TOKEN: &str = "invalid token";
+
+/// What the client is told when its first message is another one than Auth.
+const INVALID_AUTH: &str = "invalid auth message";
 
 /// A LinkSocks server.
 #[derive(Debug)]
@@ -108,10 +111,7 @@ impl ServerEngine {
     }
 
     fn on_login_message(&mut self, id: LinkId, message: &Message) {
-        let login = match message {
-            Message::Auth(auth) => self.judge_auth(auth),
-            _ => Err("invalid auth message"),
-        };
+        let login = if let Message::Auth(auth) = message { self.judge_auth(auth) } else { Err(INVALID_AUTH) };
         self.finish_login(id, login);
     }
 
@@ -157,6 +157,7 @@ impl ServerEngine {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the relay matches what is left")]
     fn apply(&mut self, input: Input) {
         let relay = &mut self.relay;
         match input {
@@ -202,9 +203,8 @@ impl Engine for ServerEngine {
         }
         self.relay.advance(now);
         while let Some(due) = self.relay.next_due() {
-            match due.key {
-                Timer::Shutdown => self.shutdown.on_timer(&mut self.relay, close_code::SERVICE_RESTART),
-                _ => self.relay.on_timer(due),
+            if self.relay.on_timer(due) == Some(EngineTimer::Shutdown) {
+                self.shutdown.on_timer(&mut self.relay, close_code::SERVICE_RESTART);
             }
             self.settle();
         }

@@ -240,12 +240,18 @@ fn put_assigned(out: &mut BytesMut, token: Option<&Token>) {
 
 /// A text for people: a str8, cut if need be.
 fn put_error(out: &mut BytesMut, text: &str) {
-    let mut end = text.len().min(MAX_STR8);
+    let text = cut_text(text, MAX_STR8);
+    out.put_u8(u8::try_from(text.len()).expect("cut to 255 bytes"));
+    out.put_slice(text.as_bytes());
+}
+
+/// The longest beginning of `text` that has at most `max` bytes and ends at a character.
+pub(crate) fn cut_text(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    out.put_u8(u8::try_from(end).expect("cut to 255 bytes"));
-    out.put_slice(&text.as_bytes()[..end]);
+    &text[..end]
 }
 
 fn put_json(out: &mut BytesMut, value: &impl Serialize) -> Result<(), EncodeError> {

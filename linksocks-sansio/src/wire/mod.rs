@@ -48,6 +48,7 @@ mod version;
 pub use data::seal_tcp;
 pub use decode::{DecodeError, Frame, decode};
 pub use encode::EncodeError;
+pub(crate) use encode::cut_text;
 pub use message::*;
 pub use version::Version;
 

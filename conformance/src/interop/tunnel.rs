@@ -1,0 +1,160 @@
+//! A server and a client of chosen implementations, connected over loopback.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use super::socks::{self, Destination};
+use super::{Error, Process, Program};
+
+/// How long a program may take until it serves.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Starts tried when a program ends at once, because somebody took its port between choice and use.
+const START_ATTEMPTS: u32 = 3;
+/// The line of a server that listens.
+const SERVER_READY: &str = "LinkSocks server started";
+/// The line of a client whose SOCKS port listens, which it does after its first login.
+const CLIENT_READY: &str = "Local proxy server started";
+
+/// How a tunnel is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Path of the server's URL. Empty means `/socket` and authentication in the query; with `/socket/` the client
+    /// authenticates in band.
+    pub path: &'static str,
+    /// Number of links.
+    pub threads: u32,
+}
+
+impl Options {
+    /// One link, authenticated in the query.
+    pub const DEFAULT: Self = Self { path: "", threads: 1 };
+}
+
+/// A running server and a client that is logged in to it.
+#[derive(Debug)]
+pub struct Tunnel {
+    client_program: Program,
+    server_program: Program,
+    /// Dropped first: a client that loses its server would only fill the log.
+    client: Process,
+    server: Process,
+    server_port: u16,
+    socks: SocketAddr,
+}
+
+impl Tunnel {
+    /// The secret of every tunnel's server.
+    pub const TOKEN: &'static str = "interop-token";
+
+    /// Starts a server, then a client, and waits until the SOCKS port serves.
+    ///
+    /// # Errors
+    /// [`enum@Error`] when a program is missing or doesn't get there in time.
+    pub fn start(client: Program, server: Program, options: Options) -> Result<Self, Error> {
+        let (server_process, server_port) = with_retries(|port| {
+            let process =
+                Process::spawn(format!("{} server", server.name()), server.server(port, Self::TOKEN)?)?;
+            Ok((process, SERVER_READY))
+        })?;
+        let url = format!("ws://127.0.0.1:{server_port}{}", options.path);
+        let (client_process, socks_port) = with_retries(|port| {
+            let command = client.client(&url, Self::TOKEN, port, options.threads)?;
+            Ok((Process::spawn(format!("{} client", client.name()), command)?, CLIENT_READY))
+        })?;
+        Ok(Self {
+            client_program: client,
+            server_program: server,
+            client: client_process,
+            server: server_process,
+            server_port,
+            socks: (Ipv4Addr::LOCALHOST, socks_port).into(),
+        })
+    }
+
+    /// Opens a connection through the tunnel.
+    ///
+    /// # Errors
+    /// [`socks::Error`].
+    pub fn connect(&self, destination: impl Into<Destination>) -> Result<TcpStream, socks::Error> {
+        socks::connect(self.socks, destination)
+    }
+
+    /// Address of the client's SOCKS port.
+    #[must_use]
+    pub fn socks(&self) -> SocketAddr {
+        self.socks
+    }
+
+    /// Address of the server's HTTP and WebSocket port.
+    #[must_use]
+    pub fn server_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.server_port).into()
+    }
+
+    /// Which program the client is.
+    #[must_use]
+    pub fn client_program(&self) -> Program {
+        self.client_program
+    }
+
+    /// The client's process.
+    #[must_use]
+    pub fn client(&self) -> &Process {
+        &self.client
+    }
+
+    /// The server's process.
+    #[must_use]
+    pub fn server(&self) -> &Process {
+        &self.server
+    }
+
+    /// Ends the server without a goodbye.
+    ///
+    /// # Errors
+    /// Those of [`Process::kill`].
+    pub fn kill_server(&mut self) -> io::Result<()> {
+        self.server.kill()
+    }
+
+    /// Starts the server again on the same port.
+    ///
+    /// # Errors
+    /// [`enum@Error`] when it doesn't serve in time.
+    pub fn restart_server(&mut self) -> Result<(), Error> {
+        let command = self.server_program.server(self.server_port, Self::TOKEN)?;
+        self.server = Process::spawn(format!("{} server, restarted", self.server_program.name()), command)?;
+        self.server.wait_for_lines(SERVER_READY, 1, START_TIMEOUT)
+    }
+
+    /// What both programs printed, for failure messages.
+    #[must_use]
+    pub fn transcript(&self) -> String {
+        self.server.transcript() + &self.client.transcript()
+    }
+}
+
+/// Spawns a process on a free port and waits for its ready line; another port if it ends instead.
+fn with_retries(
+    spawn: impl Fn(u16) -> Result<(Process, &'static str), Error>,
+) -> Result<(Process, u16), Error> {
+    let mut attempt = 1;
+    loop {
+        let port = free_port()?;
+        let (mut process, ready) = spawn(port)?;
+        match process.wait_for_lines(ready, 1, START_TIMEOUT) {
+            Ok(()) => return Ok((process, port)),
+            Err(error) if attempt == START_ATTEMPTS || !process.has_exited()? => return Err(error),
+            Err(_) => attempt += 1,
+        }
+    }
+}
+
+/// A TCP port on 127.0.0.1 that was free a moment ago: for programs that must be told their port.
+///
+/// # Errors
+/// Those of [`TcpListener::bind`].
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}

@@ -1,0 +1,139 @@
+//! Our programs and the published LinkSocks as black boxes, each as client and as server.
+//!
+//! Trials are named `CLIENT_to_SERVER::CASE`. Where the published program is not installed its trials are ignored; with
+//! `LINKSOCKS_REQUIRE_PEERS=1` they fail instead. `LINKSOCKS_INTEROP_CONTROL=1` adds the published program at both ends,
+//! which tests the tests.
+
+mod close;
+mod lifecycle;
+mod link;
+mod misbehaviour;
+mod transfer;
+
+use std::env;
+use std::net::{Ipv6Addr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::ExitCode;
+
+use conformance::interop::{Options, Program, REAL_VERSION, Tunnel, real_installed};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+type TestResult = Result<(), Failed>;
+
+/// Trials at once, unless the command line says otherwise: most of their time is the start and the timers of programs.
+const TEST_THREADS: usize = 3;
+
+/// Who is the client and who is the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pairing {
+    client: Program,
+    server: Program,
+}
+
+const OURS_TO_OURS: Pairing = Pairing { client: Program::Ours, server: Program::Ours };
+const REAL_TO_OURS: Pairing = Pairing { client: Program::Real, server: Program::Ours };
+const OURS_TO_REAL: Pairing = Pairing { client: Program::Ours, server: Program::Real };
+const REAL_TO_REAL: Pairing = Pairing { client: Program::Real, server: Program::Real };
+
+impl Pairing {
+    fn needs_real(self) -> bool {
+        self.client == Program::Real || self.server == Program::Real
+    }
+}
+
+/// One behaviour, and which pairings promise it.
+struct Case {
+    name: &'static str,
+    pairings: &'static [Pairing],
+    options: Options,
+    run: fn(&mut Tunnel) -> TestResult,
+}
+
+/// What every pairing must do; the control does it, too.
+const ANY: &[Pairing] = &[OURS_TO_OURS, REAL_TO_OURS, OURS_TO_REAL, REAL_TO_REAL];
+/// What depends on our client alone.
+const OUR_CLIENT: &[Pairing] = &[OURS_TO_OURS, OURS_TO_REAL];
+/// What depends on the server alone, and the published one does, too.
+const ANY_SERVER: &[Pairing] = &[OURS_TO_OURS, REAL_TO_REAL];
+/// What needs our extensions at both ends, or our server alone.
+const OURS: &[Pairing] = &[OURS_TO_OURS];
+
+const fn case(name: &'static str, pairings: &'static [Pairing], run: fn(&mut Tunnel) -> TestResult) -> Case {
+    Case { name, pairings, options: Options::DEFAULT, run }
+}
+
+const CASES: &[Case] = &[
+    case("fetch_over_ipv4", ANY, transfer::fetch_over_ipv4),
+    case("fetch_over_ipv6", ANY, transfer::fetch_over_ipv6),
+    case("fetch_by_name", ANY, transfer::fetch_by_name),
+    case("download_64_mib", ANY, transfer::download_64_mib),
+    case("upload_64_mib", ANY, transfer::upload_64_mib),
+    case("two_hundred_concurrent_fetches", ANY, transfer::two_hundred_concurrent_fetches),
+    case("target_speaks_first", ANY, transfer::target_speaks_first),
+    case("refused_connection_is_reply_04", ANY, transfer::refused_connection_is_reply_04),
+    Case {
+        name: "in_band_authentication",
+        pairings: ANY,
+        options: Options { path: "/socket/", threads: 1 },
+        run: transfer::fetch_over_ipv4,
+    },
+    Case {
+        name: "four_links",
+        pairings: ANY,
+        options: Options { path: "", threads: 4 },
+        run: transfer::four_links,
+    },
+    case("wrong_token_ends_the_client", ANY, lifecycle::wrong_token_ends_the_client),
+    case("client_survives_a_restart_of_the_server", ANY, lifecycle::client_survives_a_restart_of_the_server),
+    case("lost_link_resets_its_connections", OUR_CLIENT, lifecycle::lost_link_resets_its_connections),
+    case("target_closes_while_the_client_sends", OUR_CLIENT, close::target_closes_while_the_client_sends),
+    case("client_half_closes_first", OURS, close::client_half_closes_first),
+    case("target_half_closes_first", OURS, close::target_half_closes_first),
+    case("garbage_on_the_http_port", OURS, misbehaviour::garbage_on_the_http_port),
+    case("http_answers", ANY_SERVER, misbehaviour::http_answers),
+    case("wrong_token_is_answered_and_closed", OURS, misbehaviour::wrong_token_is_answered_and_closed),
+    case("malformed_messages_close_their_link", OURS, misbehaviour::malformed_messages_close_their_link),
+    case("oversized_message_closes_its_link", OURS, misbehaviour::oversized_message_closes_its_link),
+    case("unknown_messages_are_ignored", ANY_SERVER, misbehaviour::unknown_messages_are_ignored),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(TEST_THREADS));
+
+    let ignore_real =
+        !real_installed() && env::var_os("LINKSOCKS_REQUIRE_PEERS").is_none_or(|value| value != "1");
+    if ignore_real {
+        eprintln!(
+            "LinkSocks {REAL_VERSION} is not installed, so its tests are ignored; \
+             conformance/peers/install.sh installs it under target/"
+        );
+    }
+    let no_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err();
+    if no_ipv6 {
+        eprintln!("this machine has no IPv6 loopback, so the tests over IPv6 are ignored");
+    }
+    let control = env::var_os("LINKSOCKS_INTEROP_CONTROL").is_some_and(|value| value == "1");
+
+    let trials = CASES
+        .iter()
+        .flat_map(|case| case.pairings.iter().map(move |&pairing| (case, pairing)))
+        .filter(|(_, pairing)| control || *pairing != REAL_TO_REAL)
+        .map(|(case, pairing)| {
+            let name = format!("{}_to_{}::{}", pairing.client.name(), pairing.server.name(), case.name);
+            let ignored = ignore_real && pairing.needs_real() || no_ipv6 && case.name.contains("ipv6");
+            Trial::test(name, move || run(case, pairing)).with_ignored_flag(ignored)
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Runs a case in a tunnel of its own; when it fails, shows what the programs printed.
+fn run(case: &Case, pairing: Pairing) -> TestResult {
+    let mut tunnel = Tunnel::start(pairing.client, pairing.server, case.options)?;
+    let outcome = catch_unwind(AssertUnwindSafe(|| (case.run)(&mut tunnel)));
+    if !matches!(outcome, Ok(Ok(()))) {
+        eprintln!("{} failed with {pairing:?}\n{}", case.name, tunnel.transcript());
+    }
+    outcome.unwrap_or_else(|panic| resume_unwind(panic))
+}

@@ -1,0 +1,243 @@
+//! The commands and their flags.
+//!
+//! Names, short names, defaults and variables are those of the Go program, so that its users and
+//! their scripts need not learn anything new.
+
+use std::ffi::OsString;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+const KEY_FLAGS: &str = "Key flags";
+pub(super) const OTHER_FLAGS: &str = "Other flags";
+
+/// SOCKS5 over WebSocket proxy tool
+#[derive(Debug, Parser)]
+#[command(
+    name = "linksocks",
+    version = super::VERSION.as_str(),
+    args_override_self = true,
+    max_term_width = 100,
+    after_help = "Examples:
+  linksocks server -t my_token
+  linksocks client -t my_token -u ws://localhost:8765 -p 9870
+  linksocks demo
+
+Exit status:
+  0    help, version, a successful demo, a regular shutdown (SIGINT or SIGTERM)
+  1    any error
+  130  a second signal during shutdown"
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Client(ClientArgs),
+    Server(ServerArgs),
+    Demo(DemoArgs),
+    /// Print the version number
+    Version,
+    #[command(hide = true)]
+    Connector(Unsupported),
+    #[command(hide = true)]
+    Provider(Unsupported),
+}
+
+/// Start the client: applications connect to it by SOCKS5
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  linksocks client -t my_token -u ws://localhost:8765 -p 9870
+  curl --socks5-hostname localhost:9870 http://example.com/")]
+pub(super) struct ClientArgs {
+    /// Authentication token
+    #[arg(short, long, env = "LINKSOCKS_TOKEN", help_heading = KEY_FLAGS)]
+    pub(super) token: Option<String>,
+
+    /// WebSocket server address
+    #[arg(short, long, env = "LINKSOCKS_URL", default_value = "ws://localhost:8765", help_heading = KEY_FLAGS)]
+    pub(super) url: String,
+
+    /// SOCKS5 server listen port; 0 lets the system choose
+    #[arg(short = 'p', long, env = "LINKSOCKS_SOCKS_PORT", default_value = "9870", help_heading = KEY_FLAGS)]
+    #[arg(value_name = "PORT")]
+    pub(super) socks_port: u16,
+
+    /// SOCKS5 server listen address
+    #[arg(short, long, env = "LINKSOCKS_SOCKS_HOST", default_value = "127.0.0.1", help_heading = KEY_FLAGS)]
+    #[arg(value_name = "HOST")]
+    pub(super) socks_host: String,
+
+    /// SOCKS5 authentication username
+    #[arg(short = 'n', long, env = "LINKSOCKS_SOCKS_USERNAME", help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "NAME")]
+    pub(super) socks_username: Option<String>,
+
+    /// SOCKS5 authentication password
+    #[arg(short = 'w', long, env = "LINKSOCKS_SOCKS_PASSWORD", help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "PASSWORD")]
+    pub(super) socks_password: Option<String>,
+
+    /// Start the SOCKS server immediately
+    #[arg(short = 'i', long, help_heading = OTHER_FLAGS)]
+    pub(super) socks_no_wait: bool,
+
+    /// Stop when the server disconnects
+    #[arg(short = 'R', long, help_heading = OTHER_FLAGS)]
+    pub(super) no_reconnect: bool,
+
+    /// Number of WebSocket connections; 0 means 1, a negative number one per CPU
+    #[arg(short = 'T', long, default_value = "1", allow_negative_numbers = true, help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "N")]
+    pub(super) threads: i64,
+
+    /// Ignore proxy settings from environment variables when connecting to the server
+    #[arg(short = 'E', long, help_heading = OTHER_FLAGS)]
+    pub(super) no_env_proxy: bool,
+
+    /// Direct mode; all traffic takes the relay in both
+    #[arg(long, default_value = "auto", help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "MODE", value_parser = direct_mode, hide_possible_values = true)]
+    pub(super) direct_mode: DirectMode,
+
+    /// Show debug logs (-dd for trace logs)
+    #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]
+    pub(super) debug: u8,
+}
+
+/// Start the WebSocket server: connects to what its clients ask for
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  linksocks server -t my_token
+  linksocks server -H 127.0.0.1 -P 8080")]
+pub(super) struct ServerArgs {
+    /// Authentication token; a random one is made and shown if none is given
+    #[arg(short, long, env = "LINKSOCKS_TOKEN", help_heading = KEY_FLAGS)]
+    pub(super) token: Option<String>,
+
+    /// WebSocket server listen address
+    #[arg(short = 'H', long, env = "LINKSOCKS_WEBSOCKET_HOST", default_value = "0.0.0.0", help_heading = KEY_FLAGS)]
+    #[arg(value_name = "HOST")]
+    pub(super) ws_host: String,
+
+    /// WebSocket server listen port; 0 lets the system choose
+    #[arg(short = 'P', long, env = "LINKSOCKS_WEBSOCKET_PORT", default_value = "8765", help_heading = KEY_FLAGS)]
+    #[arg(value_name = "PORT")]
+    pub(super) ws_port: u16,
+
+    /// Show debug logs (-dd for trace logs)
+    #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]
+    pub(super) debug: u8,
+}
+
+/// Run server, client and a web server here, fetch through them, check every byte
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// Show debug logs (-dd for trace logs)
+    #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]
+    pub(super) debug: u8,
+}
+
+/// Not supported yet by this version
+#[derive(Debug, Args)]
+pub(super) struct Unsupported {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    rest: Vec<OsString>,
+}
+
+/// What `--direct-mode` may be: without direct connections both mean that the relay is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DirectMode {
+    RelayOnly,
+    Auto,
+}
+
+fn direct_mode(text: &str) -> Result<DirectMode, String> {
+    if text == "direct-only" {
+        return Err("not supported yet by this version; use relay-only or auto".to_owned());
+    }
+    DirectMode::from_str(text, false).map_err(|_| "expected relay-only or auto".to_owned())
+}
+
+/// A flag of the Go program whose feature this version lacks: read, so that the answer can be
+/// clear, and refused unless it is off.
+pub(super) struct Later {
+    pub(super) flag: &'static str,
+    short: Option<char>,
+    pub(super) variable: Option<&'static str>,
+    pub(super) takes_value: bool,
+}
+
+impl Later {
+    const fn switch(flag: &'static str) -> Self {
+        Self { flag, short: None, variable: None, takes_value: false }
+    }
+
+    const fn value(flag: &'static str) -> Self {
+        Self { takes_value: true, ..Self::switch(flag) }
+    }
+
+    const fn short(self, short: char) -> Self {
+        Self { short: Some(short), ..self }
+    }
+
+    const fn variable(self, name: &'static str) -> Self {
+        Self { variable: Some(name), ..self }
+    }
+
+    pub(super) fn arg(&self) -> clap::Arg {
+        let arg = clap::Arg::new(self.flag).long(self.flag).hide(true);
+        let arg = arg.action(if self.takes_value { ArgAction::Append } else { ArgAction::SetTrue });
+        let arg = match self.short {
+            Some(short) => arg.short(short),
+            None => arg,
+        };
+        match self.variable {
+            Some(variable) => arg.env(variable),
+            None => arg,
+        }
+    }
+}
+
+pub(super) const CLIENT_LATER: &[Later] = &[
+    Later::switch("reverse").short('r'),
+    Later::value("connector-token").short('c').variable("LINKSOCKS_CONNECTOR_TOKEN"),
+    Later::value("transport-grace"),
+    Later::switch("retry-auth").variable("LINKSOCKS_RETRY_AUTH"),
+    Later::value("upstream-proxy").short('x').variable("LINKSOCKS_UPSTREAM_PROXY"),
+    Later::switch("fast-open").short('f').variable("LINKSOCKS_FASTOPEN"),
+    Later::value("direct-discovery"),
+    Later::value("direct-host-candidates"),
+    Later::value("stun-server"),
+    Later::value("direct-only-action"),
+    Later::switch("direct-upnp"),
+    Later::value("direct-upnp-lease"),
+    Later::switch("direct-upnp-keep"),
+    Later::value("direct-upnp-external-port"),
+    Later::value("access-rule"),
+];
+
+/// The variables of the SOCKS flags are left out: in forward mode the Go server takes no notice of
+/// them, and a server often shares its environment with a client.
+pub(super) const SERVER_LATER: &[Later] = &[
+    Later::switch("reverse").short('r'),
+    Later::value("connector-token").short('c').variable("LINKSOCKS_CONNECTOR_TOKEN"),
+    Later::switch("connector-autonomy").short('a').variable("LINKSOCKS_CONNECTOR_AUTONOMY"),
+    Later::value("buffer-size").short('b'),
+    Later::value("socks-host").short('s'),
+    Later::value("socks-port").short('p'),
+    Later::value("socks-username").short('n'),
+    Later::value("socks-password").short('w'),
+    Later::switch("socks-nowait").short('i'),
+    Later::value("api-key").short('k').variable("LINKSOCKS_API_KEY"),
+    Later::value("upstream-proxy").short('x').variable("LINKSOCKS_UPSTREAM_PROXY"),
+    Later::switch("fast-open").short('f').variable("LINKSOCKS_FASTOPEN"),
+    Later::value("connector-wait-provider"),
+    Later::value("transport-grace"),
+    Later::switch("direct-enable"),
+    Later::switch("direct-rendezvous-udp"),
+    Later::value("direct-rendezvous-host"),
+    Later::value("direct-rendezvous-port"),
+    Later::value("access-rule"),
+];

@@ -1,0 +1,156 @@
+//! The command line, shared by the binaries of all runtimes.
+//!
+//! A binary builds its runtime, collects arguments, environment and signals, and calls [`run`].
+
+mod args;
+mod client;
+mod demo;
+mod events;
+mod log;
+mod parse;
+mod server;
+mod supervise;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_util::StreamExt as _;
+use futures_util::future::{Either, select};
+use linksocks_sansio::ConfigError;
+use thiserror::Error;
+use tracing::error;
+
+use self::args::Command;
+use self::parse::Environment;
+use crate::runtime::Runtime;
+
+/// How long connections may go on after the first request to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The exit status after a second request to end: that of a program that SIGINT has killed.
+const INTERRUPTED: u8 = 130;
+
+/// `version v0.1.0 linux/amd64`, with the platform names of Go.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let os = match std::env::consts::OS {
+        "macos" => "darwin",
+        os => os,
+    };
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "x86" => "386",
+        "aarch64" => "arm64",
+        arch => arch,
+    };
+    format!("version v{} {os}/{arch}", env!("CARGO_PKG_VERSION"))
+});
+
+/// Why a command ends with an error.
+#[derive(Debug, Error)]
+enum Failure {
+    /// The configuration is unusable: a matter of the command line, so it goes to standard error.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// As [`Failure::Config`].
+    #[error("{0}")]
+    Usage(String),
+    /// Something went wrong while running: goes to the log.
+    #[error("{0}")]
+    Running(String),
+    /// The user did not want to wait for the end.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Runs a command line and returns the exit status: 0 if all is well, 1 after an error, 130 after
+/// a second signal.
+///
+/// `args` begins with the name of the program. `variables` is the environment. Each item of
+/// `signals` is a request to end: the first one stops gracefully, the second one at once.
+///
+/// Logs go to standard output, and so do help and version; errors in arguments to standard error.
+pub async fn run<R: Runtime>(
+    runtime: R,
+    args: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    signals: impl Stream<Item = ()> + Unpin,
+) -> ExitCode {
+    let environment = variables.into_iter().collect();
+    let command = match parse::parse(args, &environment) {
+        Ok(command) => command,
+        Err(shown) => {
+            // Nobody can be told that standard output is closed.
+            let _ = shown.print();
+            return if shown.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    match execute(runtime, command, &environment, signals).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(Failure::Running(text)) => {
+            error!(target: log::FATAL, "Exit due to error: {text}");
+            ExitCode::FAILURE
+        }
+        Err(failure @ (Failure::Config(_) | Failure::Usage(_))) => {
+            let _ = writeln!(io::stderr(), "error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute<R: Runtime>(
+    runtime: R,
+    command: Command,
+    environment: &Environment,
+    signals: impl Stream<Item = ()> + Unpin,
+) -> Result<(), Failure> {
+    match command {
+        Command::Client(args) => client::run(runtime, &args, environment, signals).await,
+        Command::Server(args) => server::run(runtime, &args, environment, signals).await,
+        Command::Demo(args) => demo::run(runtime, &args, environment, signals).await,
+        Command::Version => {
+            let _ = writeln!(io::stdout(), "linksocks {}", *VERSION);
+            Ok(())
+        }
+        Command::Connector(_) | Command::Provider(_) => unreachable!("the parser refuses them"),
+    }
+}
+
+/// Does `work`, unless a signal comes first.
+async fn unless_signalled<T>(
+    mut signals: impl Stream<Item = ()> + Unpin,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match select(pin!(work), signals.next()).await {
+        Either::Left((result, _)) => result,
+        Either::Right((Some(()), _)) => Err(Failure::Interrupted),
+        Either::Right((None, work)) => work.await,
+    }
+}
+
+/// Finds the address to listen on. Of several addresses of a name an IPv4 one is taken, as Go does.
+async fn listen_address<R: Runtime>(runtime: &R, host: &str, port: u16) -> Result<SocketAddr, Failure> {
+    let unbracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if let Ok(address) = unbracketed.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(address, port));
+    }
+    let unusable = |why: &str| Failure::Usage(format!("cannot listen on '{host}': {why}"));
+    let addresses = runtime.resolve(host.to_owned()).await.map_err(|error| unusable(&error.to_string()))?;
+    let address = addresses.iter().find(|address| address.is_ipv4()).or_else(|| addresses.first());
+    let address = address.ok_or_else(|| unusable("it has no address"))?;
+    Ok(SocketAddr::new(*address, port))
+}
+
+/// 16 lower-case hexadecimal digits, as the Go program makes them.
+fn random_token() -> Result<String, Failure> {
+    let number = getrandom::u64();
+    let number = number.map_err(|error| Failure::Running(format!("no random numbers: {error}")))?;
+    Ok(format!("{number:016x}"))
+}

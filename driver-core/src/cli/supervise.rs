@@ -1,0 +1,78 @@
+//! From the start of a client or server to its end: log lines and signals.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_util::future::{Fuse, FutureExt as _};
+use futures_util::{StreamExt as _, select_biased};
+use linksocks_sansio::error::StopReason;
+use tracing::info;
+
+use super::{DRAIN, events};
+use crate::embed::{ClientHandle, Events, ServerHandle};
+
+/// How a client or server ended.
+pub(super) enum End {
+    /// It stopped.
+    Stopped(StopReason),
+    /// A second signal came before it had stopped.
+    Interrupted,
+}
+
+/// What a client and a server have in common.
+pub(super) trait Handle {
+    fn shutdown(&self, drain: Duration) -> impl Future<Output = StopReason>;
+    fn stopped(&self) -> impl Future<Output = StopReason>;
+}
+
+impl Handle for ClientHandle {
+    fn shutdown(&self, drain: Duration) -> impl Future<Output = StopReason> {
+        self.shutdown(drain)
+    }
+
+    fn stopped(&self) -> impl Future<Output = StopReason> {
+        self.stopped()
+    }
+}
+
+impl Handle for ServerHandle {
+    fn shutdown(&self, drain: Duration) -> impl Future<Output = StopReason> {
+        self.shutdown(drain)
+    }
+
+    fn stopped(&self) -> impl Future<Output = StopReason> {
+        self.stopped()
+    }
+}
+
+/// Logs events until the end. The first signal starts a graceful shutdown.
+pub(super) async fn supervise(
+    handle: &impl Handle,
+    mut events: Events,
+    signals: impl Stream<Item = ()> + Unpin,
+    name: &str,
+) -> End {
+    let mut signals = signals.fuse();
+    let mut shutdown = pin!(Fuse::terminated());
+    let mut shutting_down = false;
+    loop {
+        select_biased! {
+            event = events.next().fuse() => match event {
+                Some(event) => events::log(&event),
+                None => return End::Stopped(handle.stopped().await),
+            },
+            () = signals.select_next_some() => {
+                if shutting_down {
+                    return End::Interrupted;
+                }
+                info!("Shutting down {name}...");
+                shutting_down = true;
+                shutdown.set(handle.shutdown(DRAIN).fuse());
+            }
+            // Polled so that it asks for the shutdown; the events end when it is done.
+            _ = shutdown => {}
+        }
+    }
+}

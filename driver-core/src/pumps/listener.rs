@@ -1,0 +1,74 @@
+//! One task per listener.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_channel::mpsc::UnboundedReceiver;
+use futures_util::future::{Either, select};
+use futures_util::stream::StreamExt;
+use linksocks_sansio::{Input, ListenerId};
+
+use super::Inbox;
+use crate::error::socket_error;
+use crate::runtime::{Accepted, Runtime, RuntimeStream};
+
+/// The pause after a failed `accept`: out of descriptors, it fails again at once.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Permission to accept so many more connections.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptCredit(pub usize);
+
+/// Listens at `address` and gives each connection to `accepted`, while there is credit and until
+/// `commands` is closed.
+pub async fn listen<R: Runtime>(
+    runtime: R,
+    listener: ListenerId,
+    address: SocketAddr,
+    mut commands: UnboundedReceiver<AcceptCredit>,
+    inbox: Inbox,
+    mut accepted: impl FnMut(Accepted<R::Stream>) + Send,
+) {
+    let (socket, local) = match runtime.listen(address).await {
+        Ok(bound) => bound,
+        Err(error) => {
+            inbox.put(Input::ListenerFailed { listener, error: socket_error(&error) });
+            return;
+        }
+    };
+    inbox.put(Input::ListenerOpened { listener, local });
+    let mut credit = 0;
+    loop {
+        let command = if credit == 0 {
+            commands.next().await
+        } else {
+            match select(commands.next(), pin!(accept(&runtime, &socket))).await {
+                Either::Left((command, _)) => command,
+                Either::Right((connection, _)) => {
+                    credit -= 1;
+                    accepted(connection);
+                    continue;
+                }
+            }
+        };
+        match command {
+            Some(AcceptCredit(count)) => credit += count,
+            None => return,
+        }
+    }
+}
+
+/// Accepts the next connection, however long it takes.
+pub(crate) async fn accept<R: Runtime>(runtime: &R, listener: &R::Listener) -> Accepted<R::Stream> {
+    loop {
+        match runtime.accept(listener).await {
+            Ok(accepted) => {
+                // An option that can't be set means a dead connection; reading will tell.
+                let _ = accepted.stream.set_nodelay();
+                return accepted;
+            }
+            Err(_) => runtime.sleep(PAUSE).await,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a driver needs of an async runtime, and nothing else.
+//!
+//! A driver for another runtime implements [`Runtime`] and [`RuntimeStream`], about 150 lines, and
+//! gets everything else of this crate.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use futures_io::{AsyncRead, AsyncWrite};
+
+/// A sleep that can be stored.
+pub type Timer = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
+/// Tasks, time, names and TCP of an async runtime. Cheap to clone.
+pub trait Runtime: Clone + Send + Sync + 'static {
+    /// A TCP connection.
+    type Stream: RuntimeStream;
+    /// A listening TCP socket; closed when dropped.
+    type Listener: Send + Sync + 'static;
+
+    /// Runs `task` to its end, independent of the caller.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
+
+    /// Completes after `duration`.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + Sync + 'static;
+
+    /// The clock that [`Runtime::sleep`] runs on.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Looks up the addresses of a host name.
+    ///
+    /// # Errors
+    /// Those of the system's resolver.
+    fn resolve(&self, host: String) -> impl Future<Output = io::Result<Vec<IpAddr>>> + Send;
+
+    /// Binds a listener. Returns it with its address, which has the port that the system chose for
+    /// port 0.
+    ///
+    /// # Errors
+    /// Those of `bind` and `listen`.
+    fn listen(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<(Self::Listener, SocketAddr)>> + Send;
+
+    /// Accepts one connection. Dropping the future loses none.
+    ///
+    /// # Errors
+    /// Those of `accept`; none of them means that the listener is broken.
+    fn accept<'a>(
+        &'a self,
+        listener: &'a Self::Listener,
+    ) -> impl Future<Output = io::Result<Accepted<Self::Stream>>> + Send + 'a;
+
+    /// Opens a connection. Dropping the future gives up.
+    ///
+    /// # Errors
+    /// Those of `connect`.
+    fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// A connection that came in.
+#[derive(Debug)]
+pub struct Accepted<S> {
+    /// The connection.
+    pub stream: S,
+    /// Our address of it.
+    pub local: SocketAddr,
+    /// The other end's address.
+    pub peer: SocketAddr,
+}
+
+/// A byte stream whose two directions are polled by one task.
+///
+/// Closing ([`AsyncWrite::poll_close`]) shuts down the write half only. Dropping releases the
+/// descriptor as `close(2)` does.
+pub trait RuntimeStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Ready when a read will not wait: there is data, EOF or an error. An idle stream needs no
+    /// buffer this way.
+    ///
+    /// # Errors
+    /// The stream is broken; a read would say so too.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Reads at most `max` bytes, and no more than fit, into the spare capacity of `buf`, which the
+    /// caller has reserved. Returns how many; 0 means EOF.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    fn poll_read_buf(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut BytesMut,
+        max: usize,
+    ) -> Poll<io::Result<usize>>;
+
+    /// Sends small segments at once (`TCP_NODELAY`).
+    ///
+    /// # Errors
+    /// Those of `setsockopt`.
+    fn set_nodelay(&self) -> io::Result<()>;
+
+    /// Drops what is unsent and releases the descriptor with RST (zero linger).
+    fn reset(self);
+}

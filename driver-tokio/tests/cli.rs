@@ -1,0 +1,224 @@
+//! The binary, as people and scripts use it.
+
+mod program;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use program::{LinkSocks, WAIT};
+
+/// A server on a port that the system chose, and its URL.
+fn server(flags: &[&str]) -> (LinkSocks, String) {
+    let mut server = LinkSocks::start(&[&["server", "-H", "127.0.0.1", "-P", "0"], flags].concat(), &[]);
+    let line = server.wait_for("LinkSocks server started");
+    let listen = field(&line, "listen");
+    assert_eq!(field(&line, "url"), format!("http://localhost:{}", listen.rsplit(':').next().unwrap()));
+    let url = format!("ws://{listen}");
+    (server, url)
+}
+
+/// A connected client and its SOCKS address.
+fn client(flags: &[&str]) -> (LinkSocks, SocketAddr) {
+    let mut client = LinkSocks::start(&[&["client", "-p", "0"], flags].concat(), &[]);
+    let line = client.wait_for("Local proxy server started (SOCKS5 + HTTP)");
+    (client, field(&line, "addr").parse().unwrap())
+}
+
+/// The value of `name=value` in a log line.
+fn field(line: &str, name: &str) -> String {
+    let value = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    value.unwrap_or_else(|| panic!("no {name} in {line}")).to_owned()
+}
+
+/// Sends a line through the SOCKS port to an echo server and reads it back.
+fn echo_through(socks: SocketAddr) {
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = target.local_addr().unwrap().port().to_be_bytes();
+    let echo = std::thread::spawn(move || {
+        let (mut stream, _) = target.accept().unwrap();
+        let mut line = [0; 5];
+        stream.read_exact(&mut line).unwrap();
+        stream.write_all(&line).unwrap();
+    });
+    let mut stream = TcpStream::connect(socks).unwrap();
+    stream.set_read_timeout(Some(WAIT)).unwrap();
+    stream.write_all(&[5, 1, 0]).unwrap();
+    stream.write_all(&[5, 1, 0, 1, 127, 0, 0, 1, port[0], port[1]]).unwrap();
+    let mut replies = [0; 12];
+    stream.read_exact(&mut replies).unwrap();
+    assert_eq!(replies, [5, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    stream.write_all(b"hello").unwrap();
+    let mut line = Vec::new();
+    stream.read_to_end(&mut line).unwrap();
+    assert_eq!(line, b"hello");
+    echo.join().unwrap();
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for (args, part) in [
+        (&[][..], "Usage: linksocks"),
+        (&["--help"], "Exit status"),
+        (&["help", "client"], "LINKSOCKS_TOKEN"),
+        (&["server", "-h"], "--ws-port"),
+        (&["version"], concat!("linksocks version v", env!("CARGO_PKG_VERSION"))),
+        (&["--version"], concat!("linksocks version v", env!("CARGO_PKG_VERSION"))),
+    ] {
+        let ended = LinkSocks::start(args, &[]).end();
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{args:?}");
+        assert!(ended.stdout.contains(part), "{args:?}: {}", ended.stdout);
+    }
+}
+
+#[test]
+fn errors_in_arguments_go_to_standard_error() {
+    for (args, variables, part) in [
+        (&["client", "--frobnicate"][..], &[][..], "--frobnicate"),
+        (&["client", "-f"], &[], "--fast-open is not supported yet"),
+        (&["server"], &[("LINKSOCKS_FASTOPEN", "true")], "LINKSOCKS_FASTOPEN"),
+        (&["client", "-p", "many"], &[], "'many'"),
+        (&["client"], &[("LINKSOCKS_SOCKS_PORT", "many")], "LINKSOCKS_SOCKS_PORT"),
+        (&["client", "-u", "wss://localhost"], &[], "wss:// is not supported yet"),
+        (&["client", "-u", "localhost:1"], &[], "use ws://"),
+        (&["client", "-u", "ws://a@b"], &[], "malformed ws or wss URL"),
+        (&["client", "-n", "user"], &[], "both a user name and a password"),
+        (&["server", "-t", "anonymous"], &[], "reserved"),
+        (&["server", "-H", "no such host"], &[], "no such host"),
+        (&[], &[("LINKSOCKS_MODE", "provider")], "'provider' is not supported yet"),
+    ] {
+        let ended = LinkSocks::start(args, variables).end();
+        assert_eq!((ended.status, ended.stdout.as_str()), (Some(1), ""), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.starts_with("error: "), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(part), "{args:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn the_demo_succeeds() {
+    let ended = LinkSocks::start(&["demo"], &[]).end();
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);
+    assert!(ended.stdout.contains("64 MiB") && ended.stdout.contains("MiB/s"), "{}", ended.stdout);
+}
+
+#[test]
+fn client_and_server_write_the_lines_that_scripts_watch() {
+    let (mut server, url) = server(&["-t", "right-token"]);
+    let (mut client, socks) = client(&["-t", "right-token", "-u", &url]);
+    echo_through(socks);
+    client.wait_for("Server ready, latency: ");
+    server.wait_for("Forward client authenticated");
+
+    client.signal("INT");
+    server.wait_for("Client disconnected");
+    server.signal("TERM");
+    let (client, server) = (client.end(), server.end());
+    assert_eq!((client.status, server.status), (Some(0), Some(0)));
+
+    for line in [
+        " INF New forward proxy token added\n",
+        " INF   Token: (as given)\n",
+        " client_ip=127.0.0.1\n",
+        " INF Shutting down server...\n",
+        " INF Server stopped\n",
+    ] {
+        assert!(server.stdout.contains(line), "{line}: {}", server.stdout);
+    }
+    for line in [
+        format!(" INF LinkSocks Client is connecting to url={url}/socket\n"),
+        " INF Authentication successful for forward proxy\n".to_owned(),
+        " INF Shutting down client...\n".to_owned(),
+        " INF Client stopped\n".to_owned(),
+    ] {
+        assert!(client.stdout.contains(&line), "{line}: {}", client.stdout);
+    }
+    for output in [&client.stdout, &server.stdout] {
+        assert!(!output.contains("right-token"), "a log shows the token: {output}");
+        assert!(!output.contains('\x1b'), "colours without a terminal: {output}");
+    }
+    assert_eq!((client.stderr.as_str(), server.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn a_generated_token_is_shown_and_works() {
+    let mut server = LinkSocks::start(&["server", "-H", "127.0.0.1", "-P", "0"], &[]);
+    let line = server.wait_for("  Token: ");
+    let token = line.rsplit(' ').next().unwrap();
+    assert!(token.len() == 16 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
+    let url = format!("ws://{}", field(&server.wait_for("LinkSocks server started"), "listen"));
+    let (_client, socks) = client(&["-t", token, "-u", &url]);
+    echo_through(socks);
+}
+
+#[test]
+fn several_links_count_up() {
+    let (_server, url) = server(&["-t", "t"]);
+    let (mut client, socks) = client(&["-t", "t", "-u", &url, "-T", "3"]);
+    client.wait_for("Authentication successful for forward proxy (3/3)");
+    echo_through(socks);
+}
+
+#[test]
+fn a_wrong_token_ends_the_client_without_a_retry() {
+    let (mut server, url) = server(&["-t", "right"]);
+    for (flags, text) in [
+        (&["-t", "wrong"][..], " FTL Exit due to error: authentication failed: invalid token\n"),
+        (&[], "invalid token; please provide a token with -t or set LINKSOCKS_TOKEN\n"),
+    ] {
+        let client = LinkSocks::start(&[&["client", "-p", "0", "-u", &url], flags].concat(), &[]).end();
+        assert_eq!(client.status, Some(1), "{}", client.stdout);
+        assert!(client.stdout.contains(" ERR Authentication failed\n"), "{}", client.stdout);
+        assert!(client.stdout.contains(text), "{}", client.stdout);
+        assert!(!client.stdout.contains("retrying"), "{}", client.stdout);
+    }
+    server.signal("TERM");
+    let server = server.end();
+    assert_eq!(server.stdout.matches("Client rejected").count(), 2, "{}", server.stdout);
+}
+
+#[test]
+fn a_port_in_use_is_an_error() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let (ip, port) = (address.ip().to_string(), address.port().to_string());
+    let expected = format!(" FTL Exit due to error: failed to listen on {address}: address already in use\n");
+    for args in [
+        &["server", "-H", &ip, "-P", &port][..],
+        &["client", "-s", &ip, "-p", &port, "-i", "-u", "ws://127.0.0.1:1"],
+    ] {
+        let ended = LinkSocks::start(args, &[]).end();
+        assert_eq!(ended.status, Some(1), "{}", ended.stdout);
+        assert!(ended.stdout.contains(&expected), "{}", ended.stdout);
+    }
+}
+
+#[test]
+fn a_client_without_server_retries_until_it_is_stopped() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("ws://{free}");
+    let mut client = LinkSocks::start(&["client", "-p", "0", "-u", &url], &[]);
+    let line = client.wait_for("Connection error, waiting ");
+    assert!(line.contains(" WRN ") && line.contains("before retrying error="), "{line}");
+    assert!(line.contains("connection refused"), "{line}");
+    client.signal("TERM");
+    assert_eq!(client.end().status, Some(0));
+
+    let once = LinkSocks::start(&["client", "-p", "0", "-R", "-u", &url], &[]).end();
+    assert_eq!(once.status, Some(1), "{}", once.stdout);
+    assert!(once.stdout.contains(" FTL Exit due to error: "), "{}", once.stdout);
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_connections() {
+    let (_server, url) = server(&["-t", "t"]);
+    let (mut client, socks) = client(&["-t", "t", "-u", &url]);
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = target.local_addr().unwrap().port().to_be_bytes();
+    let mut open = TcpStream::connect(socks).unwrap();
+    open.write_all(&[5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, port[0], port[1]]).unwrap();
+    let mut replies = [0; 12];
+    open.read_exact(&mut replies).unwrap();
+    client.signal("INT");
+    client.wait_for("Shutting down client...");
+    client.signal("INT");
+    assert_eq!(client.end().status, Some(130));
+}

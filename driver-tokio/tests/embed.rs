@@ -1,0 +1,233 @@
+//! A client and a server of our own, with real sockets between them.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs, dead_code, unreachable_pub)]
+
+mod common;
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use common::{ANY_PORT, PATIENCE, patient, pattern};
+use driver_tokio::linksocks_sansio::error::{LinkError, OpenError, StopReason};
+use driver_tokio::linksocks_sansio::socks5::{Host, TargetAddr};
+use driver_tokio::linksocks_sansio::{ClientConfig, Event, ServerConfig, ServerUrl, Stats, Token};
+use driver_tokio::{Client, ClientHandle, PipeStream, Server, ServerHandle, TokioRuntime};
+use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+async fn server() -> ServerHandle {
+    let config = ServerConfig::forward(Token::new("secret").unwrap()).unwrap();
+    Server::builder(config).bind(ANY_PORT).start(TokioRuntime::current()).await.unwrap()
+}
+
+fn client_config(server: SocketAddr, token: &str) -> ClientConfig {
+    let url = ServerUrl::parse(&format!("ws://{server}")).unwrap();
+    let mut config = ClientConfig::new(url, Token::new(token).unwrap());
+    config.listen = Some(ANY_PORT);
+    config
+}
+
+async fn pair() -> (ServerHandle, ClientHandle) {
+    let server = server().await;
+    let config = client_config(server.local_addr(), "secret");
+    let client = Client::builder(config).start(TokioRuntime::current()).await.unwrap();
+    patient(client.ready()).await.unwrap();
+    (server, client)
+}
+
+/// A listener, and its address as a channel's target.
+async fn target() -> (TcpListener, TargetAddr) {
+    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, TargetAddr { host: Host::Ip(address.ip()), port: address.port() })
+}
+
+/// A channel: the embedder's end and the target's.
+async fn channel(client: &ClientHandle) -> (PipeStream, TcpStream) {
+    let (listener, target) = target().await;
+    let (stream, accepted) = tokio::join!(patient(client.open(target)), patient(listener.accept()));
+    (stream.unwrap(), accepted.unwrap().0)
+}
+
+/// Connects by SOCKS5 to a name, so that it is the server that looks it up.
+async fn socks_connect(proxy: SocketAddr, name: &str, port: u16) -> (TcpStream, u8) {
+    let mut stream = TcpStream::connect(proxy).await.unwrap();
+    let length = u8::try_from(name.len()).unwrap();
+    let request = [&[5, 1, 0, 3, length][..], name.as_bytes(), &port.to_be_bytes()].concat();
+    stream.write_all(&[5, 1, 0]).await.unwrap();
+    assert_eq!(patient(stream.read_u16()).await.unwrap(), 0x0500);
+    stream.write_all(&request).await.unwrap();
+    let mut reply = [0; 10];
+    patient(stream.read_exact(&mut reply)).await.unwrap();
+    (stream, reply[1])
+}
+
+#[tokio::test]
+async fn socks_carries_both_directions_to_their_end() {
+    let (_server, client) = pair().await;
+    let (listener, target) = target().await;
+    let data = pattern(3 << 20);
+    let request = &data;
+    let serve = async {
+        let (mut stream, _) = patient(listener.accept()).await.unwrap();
+        let mut received = Vec::new();
+        patient(stream.read_to_end(&mut received)).await.unwrap();
+        assert!(received == *request);
+        received.reverse();
+        patient(stream.write_all(&received)).await.unwrap();
+    };
+    let ask = async {
+        let (mut stream, reply) = socks_connect(client.local_addr().unwrap(), "localhost", target.port).await;
+        assert_eq!(reply, 0);
+        patient(stream.write_all(request)).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        patient(stream.read_to_end(&mut answer)).await.unwrap();
+        answer.reverse();
+        assert!(answer == *request);
+    };
+    tokio::join!(serve, ask);
+}
+
+#[tokio::test]
+async fn socks_says_that_a_target_is_not_reached() {
+    let (_server, client) = pair().await;
+    let proxy = client.local_addr().unwrap();
+    let (listener, target) = target().await;
+    drop(listener);
+    assert_eq!(socks_connect(proxy, "127.0.0.1", target.port).await.1, 4, "host unreachable");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_channels_at_once_don_t_mix() {
+    let (_server, client) = pair().await;
+    let (listener, target) = target().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut reading, mut writing) = stream.split();
+                tokio::io::copy(&mut reading, &mut writing).await.unwrap();
+                writing.shutdown().await.unwrap();
+            });
+        }
+    });
+    let client = &client;
+    let echo = async |index: usize| {
+        let mut stream = patient(client.open(target.clone())).await.unwrap();
+        let data = pattern(20_000 + index);
+        patient(stream.write_all(&data)).await.unwrap();
+        patient(stream.close()).await.unwrap();
+        let mut answer = Vec::new();
+        patient(stream.read_to_end(&mut answer)).await.unwrap();
+        assert!(answer == data, "channel {index}");
+    };
+    futures_util::future::join_all((0..100).map(echo)).await;
+}
+
+#[tokio::test]
+async fn open_connects_without_socks() {
+    let (_server, client) = pair().await;
+    let (mut stream, mut target) = channel(&client).await;
+    stream.write_all(b"ping").await.unwrap();
+    let mut buf = [0; 4];
+    patient(target.read_exact(&mut buf)).await.unwrap();
+    target.write_all(b"pong").await.unwrap();
+    target.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    patient(stream.read_to_end(&mut answer)).await.unwrap();
+    assert_eq!((&buf, &answer[..]), (b"ping", &b"pong"[..]));
+}
+
+#[tokio::test]
+async fn an_abandoned_stream_is_a_reset_for_the_target_and_the_reverse() {
+    let (_server, client) = pair().await;
+    let (stream, mut target) = channel(&client).await;
+    drop(stream);
+    let error = patient(target.read(&mut [0; 1])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+
+    let (mut stream, target) = channel(&client).await;
+    target.set_zero_linger().unwrap();
+    drop(target);
+    let error = patient(stream.read(&mut [0; 1])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn open_fails_with_the_cause() {
+    let (_server, client) = pair().await;
+    let (listener, target) = target().await;
+    drop(listener);
+    let error = patient(client.open(target.clone())).await.unwrap_err();
+    assert!(matches!(&error, OpenError::Connect(_)), "{error:?}");
+    assert!(error.to_string().contains("refused"), "{error}");
+
+    patient(client.shutdown(Duration::ZERO)).await;
+    assert_eq!(patient(client.open(target)).await.unwrap_err(), OpenError::Shutdown);
+}
+
+#[tokio::test]
+async fn a_wrong_token_stops_the_client_with_the_reason() {
+    let server = server().await;
+    let config = client_config(server.local_addr(), "wrong");
+    let client = Client::builder(config).start(TokioRuntime::current()).await.unwrap();
+    let reason = patient(client.ready()).await.unwrap_err();
+    assert!(matches!(&reason, StopReason::Link(LinkError::Rejected(_))), "{reason:?}");
+    assert_eq!(client.stopped().await, reason);
+    assert_eq!(client.stats().await, Stats::default());
+}
+
+#[tokio::test]
+async fn a_taken_socks_port_stops_the_client_with_the_reason() {
+    let server = server().await;
+    let taken = TcpListener::bind(ANY_PORT).await.unwrap();
+    let mut config = client_config(server.local_addr(), "secret");
+    config.listen = Some(taken.local_addr().unwrap());
+    let client = Client::builder(config).start(TokioRuntime::current()).await.unwrap();
+    let reason = patient(client.ready()).await.unwrap_err();
+    assert!(matches!(reason, StopReason::Listen { .. }), "{reason:?}");
+}
+
+#[tokio::test]
+async fn shutdown_lets_channels_finish_and_frees_the_port() {
+    let (server, client) = pair().await;
+    let mut events = server.events();
+    let proxy = client.local_addr().unwrap();
+    let (mut stream, mut target) = channel(&client).await;
+    let finish = async {
+        // New ones are refused meanwhile.
+        while TcpStream::connect(proxy).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        target.write_all(b"last").await.unwrap();
+        target.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        patient(stream.read_to_end(&mut answer)).await.unwrap();
+        stream.close().await.unwrap();
+        assert_eq!(answer, b"last");
+    };
+    let (reason, ()) = tokio::join!(patient(client.shutdown(PATIENCE)), finish);
+    assert_eq!(reason, StopReason::Shutdown);
+    TcpListener::bind(proxy).await.unwrap();
+
+    let gone = async { while !matches!(events.next().await, Some(Event::ClientDisconnected { .. })) {} };
+    patient(gone).await;
+    assert_eq!(patient(server.shutdown(Duration::ZERO)).await, StopReason::Shutdown);
+    assert!(patient(events.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn dropping_the_handles_ends_both() {
+    let (server, client) = pair().await;
+    let (mut stream, _target) = channel(&client).await;
+    let (proxy, front) = (client.local_addr().unwrap(), server.local_addr());
+    drop(client);
+    let error = patient(stream.read(&mut [0; 1])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    drop(server);
+    for address in [proxy, front] {
+        let refused = async { while TcpStream::connect(address).await.is_ok() {} };
+        patient(refused).await;
+    }
+}

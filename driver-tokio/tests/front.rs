@@ -1,0 +1,166 @@
+//! The HTTP front door of a server, with requests as bytes.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs, dead_code, unreachable_pub)]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use common::{ANY_PORT, patient};
+use driver_tokio::linksocks_sansio::error::StopReason;
+use driver_tokio::linksocks_sansio::{ServerConfig, Token};
+use driver_tokio::{Server, ServerHandle, StartError, TokioRuntime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const TOKEN: &str = "secret";
+
+/// RFC 6455 section 1.3.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+async fn server() -> ServerHandle {
+    let config = ServerConfig::forward(Token::new(TOKEN).unwrap()).unwrap();
+    Server::builder(config).bind(ANY_PORT).start(TokioRuntime::current()).await.unwrap()
+}
+
+/// Sends `request` and reads until the server closes.
+async fn exchange(server: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    patient(stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+fn upgrade(path: &str, replace: (&str, &str)) -> String {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\
+         Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\
+         LinkSocks-Extensions: window, finish\r\n\r\n"
+    );
+    assert!(request.contains(replace.0));
+    request.replace(replace.0, replace.1)
+}
+
+fn path() -> String {
+    format!("/socket?reverse=false&token={}", Token::new(TOKEN).unwrap().digest().to_hex())
+}
+
+/// Reads the head of an answer.
+async fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(patient(stream.read_u8()).await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test]
+async fn people_and_strangers_get_an_answer() {
+    let server = server().await;
+    let get = async |path: &str| {
+        exchange(server.local_addr(), &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await
+    };
+
+    let version = env!("CARGO_PKG_VERSION");
+    let line = format!("LinkSocks v{version} is running but API is not enabled.\n");
+    let answer = get("/").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(&line), "{answer}");
+    assert!(answer.to_lowercase().contains("content-type: text/plain"), "{answer}");
+    let answer =
+        exchange(server.local_addr(), "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+
+    for path in ["/api/status", "/socketx", "/favicon.ico", "/%2e"] {
+        let answer = get(path).await;
+        assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
+        assert!(answer.ends_with("404 page not found\n"), "{answer}");
+    }
+    let answer = exchange(server.local_addr(), "\x05\x01\x00\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    let long = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "x".repeat(15 * 1024));
+    let answer = exchange(server.local_addr(), &long).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn only_valid_upgrades_reach_the_engine() {
+    let server = server().await;
+    for replace in [
+        ("GET", "POST"),
+        ("Connection: keep-alive, Upgrade\r\n", ""),
+        ("Upgrade: websocket", "Upgrade: h2c"),
+        ("Version: 13", "Version: 8"),
+        (KEY, "short"),
+    ] {
+        let answer = exchange(server.local_addr(), &upgrade(&path(), replace)).await;
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{replace:?}: {answer}");
+        assert!(answer.to_lowercase().contains("sec-websocket-version: 13\r\n"), "{answer}");
+    }
+    assert_eq!(server.stats().await.links, 0);
+}
+
+#[tokio::test]
+async fn an_upgrade_becomes_a_link() {
+    let server = server().await;
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    let request = upgrade(&path(), ("", ""));
+    // Slowly, and with a first frame right behind: a ping.
+    let (first, second) = request.as_bytes().split_at(30);
+    stream.write_all(first).await.unwrap();
+    tokio::task::yield_now().await;
+    stream.write_all(&[second, &[0x89, 0x80, 0, 0, 0, 0]].concat()).await.unwrap();
+
+    let head = head(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
+    let lower = head.to_lowercase();
+    for line in
+        ["connection: upgrade\r\n", "upgrade: websocket\r\n", "linksocks-extensions: window, finish\r\n"]
+    {
+        assert!(lower.contains(line), "{head}");
+    }
+    assert!(head.contains(&format!(": {ACCEPT}\r\n")), "{head}");
+    assert!(!lower.contains("protocol:") && !lower.contains("sec-websocket-extensions"), "{head}");
+    // The first frames: the answer to the login, what follows it, and the pong in between.
+    let mut bytes = Vec::new();
+    while !bytes.windows(2).any(|pair| pair == [0x8a, 0]) {
+        bytes.push(patient(stream.read_u8()).await.unwrap());
+    }
+    assert_eq!(server.stats().await.links, 1);
+}
+
+#[tokio::test]
+async fn shutdown_closes_links_and_port() {
+    let server = server().await;
+    let address = server.local_addr();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(upgrade(&path(), ("", "")).as_bytes()).await.unwrap();
+    head(&mut stream).await;
+    let idle = TcpStream::connect(address).await.unwrap();
+
+    let end = async {
+        // The peer answers the close by closing.
+        let mut bytes = Vec::new();
+        while !bytes.windows(4).any(|bytes| bytes[0] == 0x88 && bytes[2..] == [0x03, 0xf4]) {
+            bytes.push(patient(stream.read_u8()).await.unwrap());
+        }
+        stream.shutdown().await.unwrap();
+    };
+    let (reason, ()) = tokio::join!(patient(server.shutdown(Duration::ZERO)), end);
+    assert_eq!(reason, StopReason::Shutdown);
+    assert!(TcpStream::connect(address).await.is_err());
+    // The port is free for the next one.
+    let config = ServerConfig::forward(Token::new(TOKEN).unwrap()).unwrap();
+    drop(idle);
+    Server::builder(config).bind(address).start(TokioRuntime::current()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_taken_port_is_an_error_at_the_start() {
+    let server = server().await;
+    let config = ServerConfig::forward(Token::new(TOKEN).unwrap()).unwrap();
+    let second = Server::builder(config).bind(server.local_addr()).start(TokioRuntime::current()).await;
+    assert!(matches!(second, Err(StartError::Listen { .. })));
+}

@@ -1,0 +1,486 @@
+//! The pump of a link over real loopback connections, against hand-made frames.
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs, dead_code, unreachable_pub)]
+
+mod common;
+
+use std::future::ready;
+use std::time::Duration;
+
+use common::{Ids, PATIENCE, Reports, connected, patient, pattern};
+use driver_core::pumps::link::{self, LinkCommand};
+use driver_tokio::TokioRuntime;
+use driver_tokio::linksocks_sansio::Input;
+use driver_tokio::linksocks_sansio::config::Limits;
+use driver_tokio::linksocks_sansio::error::{LinkFailure, SocketError};
+use driver_tokio::linksocks_sansio::io::{CloseFrame, FrameViolation, LinkClose, LinkRequest, receive_cost};
+use futures_channel::mpsc::{UnboundedSender, unbounded};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+const MASK: [u8; 4] = [1, 2, 3, 4];
+
+/// A final, masked frame, as a client sends it.
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = frame_head(opcode, payload.len());
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+fn frame_head(opcode: u8, length: usize) -> Vec<u8> {
+    let mut head = vec![0x80 | opcode];
+    match length {
+        0..=125 => head.push(0x80 | length as u8),
+        126..=0xffff => {
+            head.push(0x80 | 126);
+            head.extend((length as u16).to_be_bytes());
+        }
+        _ => {
+            head.push(0x80 | 127);
+            head.extend((length as u64).to_be_bytes());
+        }
+    }
+    head.extend(MASK);
+    head
+}
+
+/// The accepting side of a link, whose engine and peer the test plays.
+struct Rig {
+    commands: UnboundedSender<LinkCommand>,
+    reports: Reports,
+    peer: TcpStream,
+}
+
+impl Rig {
+    async fn new(credit: usize) -> Self {
+        Self::with_read_ahead(credit, Vec::new()).await
+    }
+
+    /// `read` came in together with the upgrade request.
+    async fn with_read_ahead(credit: usize, read: Vec<u8>) -> Self {
+        let (stream, peer) = connected().await;
+        let (inbox, reports) = Reports::new();
+        let (commands, receiver) = unbounded();
+        let upgrade = ready(Ok((stream, read)));
+        tokio::spawn(link::accept(TokioRuntime::current(), upgrade, Ids::new().link, receiver, inbox));
+        let mut rig = Self { commands, reports, peer };
+        rig.tell(LinkCommand::Receive(credit));
+        rig.reports.opened().await;
+        rig
+    }
+
+    fn tell(&self, command: LinkCommand) {
+        self.commands.unbounded_send(command).unwrap();
+    }
+
+    fn close(&self, code: u16, linger: Duration) {
+        let close = Some(CloseFrame { code, reason: "bye".to_owned() });
+        self.tell(LinkCommand::Close { close, linger });
+    }
+
+    async fn send(&mut self, opcode: u8, payload: &[u8]) {
+        patient(self.peer.write_all(&frame(opcode, payload))).await.unwrap();
+    }
+
+    /// The next frame from the pump, which never masks or fragments.
+    async fn frame(&mut self) -> (u8, Vec<u8>) {
+        let head = patient(self.peer.read_u16()).await.unwrap();
+        let length = match head & 0xff {
+            126 => u64::from(self.peer.read_u16().await.unwrap()),
+            127 => self.peer.read_u64().await.unwrap(),
+            length => u64::from(length),
+        };
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        patient(self.peer.read_exact(&mut payload)).await.unwrap();
+        let first = (head >> 8) as u8;
+        assert_eq!(first & 0xf0, 0x80, "a final frame without extensions");
+        (first & 0x0f, payload)
+    }
+
+    async fn received(&mut self) -> Vec<u8> {
+        let message = |input| match input {
+            Input::LinkReceived { message, .. } => Some(message.to_vec()),
+            _ => None,
+        };
+        self.reports.expect("a message", message).await
+    }
+
+    async fn written(&mut self, total: usize) {
+        let mut sum = 0;
+        while sum < total {
+            let bytes = |input| match input {
+                Input::LinkWritten { bytes, .. } => Some(bytes),
+                _ => None,
+            };
+            sum += self.reports.expect("LinkWritten", bytes).await;
+        }
+        assert_eq!(sum, total);
+    }
+
+    async fn violation(&mut self) -> FrameViolation {
+        let violation = |input| match input {
+            Input::LinkInvalid { violation, .. } => Some(violation),
+            _ => None,
+        };
+        self.reports.expect("LinkInvalid", violation).await
+    }
+
+    /// How it ended, which is the last report.
+    async fn ended(&mut self) -> LinkClose {
+        let cause = ended(&mut self.reports).await;
+        assert!(self.reports.next().await.is_none());
+        cause
+    }
+
+    async fn assert_eof(&mut self) {
+        assert_eq!(patient(self.peer.read(&mut [0; 1])).await.unwrap(), 0);
+    }
+}
+
+async fn ended(reports: &mut Reports) -> LinkClose {
+    let cause = |input| match input {
+        Input::LinkClosed { cause, .. } => Some(cause),
+        _ => None,
+    };
+    reports.expect("LinkClosed", cause).await
+}
+
+const WINDOW: usize = 1 << 20;
+
+#[tokio::test]
+async fn queued_messages_arrive_in_order_and_are_reported() {
+    let mut rig = Rig::new(WINDOW).await;
+    let messages: Vec<_> = [0, 1, 125, 126, 65_535, 65_536, 3 << 20, 10].map(pattern).into();
+    for message in &messages {
+        rig.tell(LinkCommand::Transmit(message.clone().into()));
+    }
+    for message in &messages {
+        let (opcode, payload) = rig.frame().await;
+        assert_eq!(opcode, BINARY);
+        assert!(payload == *message, "{} bytes", message.len());
+    }
+    rig.written(messages.iter().map(Vec::len).sum()).await;
+}
+
+#[tokio::test]
+async fn many_small_messages_are_flushed_together() {
+    let mut rig = Rig::new(WINDOW).await;
+    for _ in 0..1000 {
+        rig.tell(LinkCommand::Transmit(vec![7; 10].into()));
+    }
+    let bytes = |input| match input {
+        Input::LinkWritten { bytes, .. } => Some(bytes),
+        _ => None,
+    };
+    // The pump has not run yet when the last one is queued: one flush, one report.
+    assert_eq!(rig.reports.expect("LinkWritten", bytes).await, 10_000);
+}
+
+#[tokio::test]
+async fn messages_are_received_while_there_is_credit() {
+    let mut rig = Rig::new(1).await;
+    for length in [500, 10, 20] {
+        rig.send(BINARY, &pattern(length)).await;
+    }
+    // Any credit is enough for one message.
+    assert_eq!(rig.received().await, pattern(500));
+    rig.tell(LinkCommand::Receive(receive_cost(500) - 1));
+    rig.tell(LinkCommand::Transmit(b"x".to_vec().into()));
+    rig.written(1).await;
+    // The debt is paid, no more.
+    rig.reports.assert_silent();
+    rig.tell(LinkCommand::Receive(receive_cost(10) + 1));
+    assert_eq!(rig.received().await, pattern(10));
+    assert_eq!(rig.received().await, pattern(20));
+}
+
+#[tokio::test]
+async fn fragments_and_what_came_with_the_request_are_received() {
+    let whole = frame(BINARY, b"ab");
+    let mut first = frame(BINARY, b"cd");
+    first[0] &= 0x7f;
+    let mut rig = Rig::with_read_ahead(WINDOW, [whole, first].concat()).await;
+    assert_eq!(rig.received().await, b"ab");
+    rig.send(PING, b"between").await;
+    assert_eq!(rig.frame().await, (PONG, b"between".to_vec()));
+    rig.send(0, b"ef").await;
+    assert_eq!(rig.received().await, b"cdef");
+}
+
+#[tokio::test]
+async fn pings_are_answered_and_only_asked_for_pongs_are_reported() {
+    let mut rig = Rig::new(WINDOW).await;
+    rig.send(PONG, b"unasked").await;
+    rig.send(PING, b"payload").await;
+    assert_eq!(rig.frame().await, (PONG, b"payload".to_vec()));
+    rig.tell(LinkCommand::Ping);
+    assert_eq!(rig.frame().await, (PING, Vec::new()));
+    rig.reports.assert_silent();
+    for _ in 0..2 {
+        rig.send(PONG, b"").await;
+    }
+    rig.send(BINARY, b"end").await;
+    rig.reports.expect("one pong", |input| matches!(input, Input::LinkPong { .. }).then_some(())).await;
+    assert_eq!(rig.received().await, b"end");
+}
+
+#[tokio::test]
+async fn a_text_message_is_a_violation_and_the_link_still_writes() {
+    let mut rig = Rig::new(WINDOW).await;
+    rig.send(TEXT, b"hello").await;
+    assert_eq!(rig.violation().await, FrameViolation::Text);
+    rig.send(BINARY, b"ignored").await;
+    rig.tell(LinkCommand::Transmit(b"still".to_vec().into()));
+    rig.close(1003, PATIENCE * 2);
+    assert_eq!(rig.frame().await, (BINARY, b"still".to_vec()));
+    assert_eq!(rig.frame().await, (CLOSE, b"\x03\xebbye".to_vec()));
+    rig.written(5).await;
+    rig.send(CLOSE, b"\x03\xeb").await;
+    rig.assert_eof().await;
+    assert_eq!(rig.ended().await, LinkClose::Local);
+}
+
+#[tokio::test]
+async fn before_authentication_only_small_messages_are_accepted() {
+    let limit = Limits::MAX_UNAUTHENTICATED_MESSAGE;
+    let mut rig = Rig::new(limit).await;
+    rig.send(BINARY, &pattern(limit)).await;
+    assert_eq!(rig.received().await.len(), limit);
+    rig.tell(LinkCommand::Receive(receive_cost(limit)));
+    // The length alone decides: no memory is reserved for what is not there.
+    rig.peer.write_all(&frame_head(BINARY, limit + 1)).await.unwrap();
+    assert_eq!(rig.violation().await, FrameViolation::TooLarge);
+
+    let mut rig = Rig::new(limit).await;
+    rig.tell(LinkCommand::Receive(WINDOW));
+    rig.send(BINARY, &pattern(WINDOW)).await;
+    assert!(rig.received().await == pattern(WINDOW));
+}
+
+#[tokio::test]
+async fn the_largest_message_is_accepted_and_no_larger_one() {
+    let mut rig = Rig::new(WINDOW).await;
+    let message = pattern(Limits::MAX_MESSAGE);
+    let (mut reading, mut writing) = rig.peer.into_split();
+    let sent = tokio::spawn(async move {
+        writing.write_all(&frame(BINARY, &message)).await.unwrap();
+        writing.write_all(&frame_head(BINARY, Limits::MAX_MESSAGE + 1)).await.unwrap();
+        writing
+    });
+    let length = |input| match input {
+        Input::LinkReceived { message, .. } => Some(message.len()),
+        _ => None,
+    };
+    assert_eq!(rig.reports.expect("a message", length).await, Limits::MAX_MESSAGE);
+    rig.commands.unbounded_send(LinkCommand::Receive(2 * Limits::MAX_MESSAGE)).unwrap();
+    let violation = |input| match input {
+        Input::LinkInvalid { violation, .. } => Some(violation),
+        _ => None,
+    };
+    assert_eq!(rig.reports.expect("LinkInvalid", violation).await, FrameViolation::TooLarge);
+    drop(rig.commands);
+    assert_eq!(ended(&mut rig.reports).await, LinkClose::Local);
+    assert_eq!(patient(reading.read(&mut [0; 1])).await.unwrap(), 0);
+    drop(sent);
+}
+
+#[tokio::test]
+async fn the_close_frame_reaches_a_peer_that_is_still_sending() {
+    let mut rig = Rig::new(WINDOW).await;
+    let unmasked = [0x82, 1, 0];
+    rig.peer.write_all(&unmasked).await.unwrap();
+    assert_eq!(rig.violation().await, FrameViolation::Framing);
+    rig.close(1002, PATIENCE);
+    // With these bytes unread, releasing the socket would mean RST and the loss of the close frame.
+    patient(rig.peer.write_all(&pattern(1 << 20))).await.unwrap();
+    assert_eq!(rig.frame().await, (CLOSE, b"\x03\xeabye".to_vec()));
+    rig.peer.shutdown().await.unwrap();
+    rig.assert_eof().await;
+    assert_eq!(rig.ended().await, LinkClose::Local);
+}
+
+#[tokio::test]
+async fn a_close_of_the_peer_is_answered_and_reported() {
+    let mut rig = Rig::new(WINDOW).await;
+    rig.send(CLOSE, b"\x03\xe9going").await;
+    assert_eq!(rig.frame().await, (CLOSE, b"\x03\xe9going".to_vec()));
+    rig.assert_eof().await;
+    let close = CloseFrame { code: 1001, reason: "going".to_owned() };
+    assert_eq!(rig.ended().await, LinkClose::Peer(Some(close)));
+}
+
+#[tokio::test]
+async fn a_lost_transport_is_reported() {
+    let rig = Rig::new(WINDOW).await;
+    let Rig { commands, mut reports, peer } = rig;
+    drop(peer);
+    assert_eq!(ended(&mut reports).await, LinkClose::Transport(SocketError::UnexpectedEof));
+
+    let rig = Rig::new(WINDOW).await;
+    rig.peer.set_zero_linger().unwrap();
+    let Rig { commands: _commands, mut reports, peer } = rig;
+    drop(peer);
+    assert_eq!(ended(&mut reports).await, LinkClose::Transport(SocketError::Reset));
+    drop(commands);
+}
+
+#[tokio::test]
+async fn a_local_close_sends_everything_first() {
+    let mut rig = Rig::new(0).await;
+    let data = pattern(8 << 20);
+    rig.tell(LinkCommand::Transmit(data.clone().into()));
+    rig.close(1000, PATIENCE);
+    // Without credit, too, the answer of the peer is found behind its messages.
+    rig.send(BINARY, b"nobody wants this").await;
+    let (opcode, payload) = rig.frame().await;
+    assert!(opcode == BINARY && payload == data);
+    assert_eq!(rig.frame().await, (CLOSE, b"\x03\xe8bye".to_vec()));
+    rig.send(CLOSE, b"\x03\xe8").await;
+    rig.assert_eof().await;
+    rig.written(data.len()).await;
+    assert_eq!(rig.ended().await, LinkClose::Local);
+}
+
+#[tokio::test]
+async fn a_local_close_waits_no_longer_than_it_may() {
+    let mut rig = Rig::new(WINDOW).await;
+    rig.close(1000, Duration::from_millis(20));
+    assert_eq!(rig.ended().await, LinkClose::Local);
+    assert_eq!(rig.frame().await.0, CLOSE);
+    rig.assert_eof().await;
+}
+
+#[tokio::test]
+async fn a_close_without_frame_drops_the_transport() {
+    let mut rig = Rig::new(WINDOW).await;
+    rig.tell(LinkCommand::Close { close: None, linger: PATIENCE });
+    assert_eq!(rig.ended().await, LinkClose::Local);
+    rig.assert_eof().await;
+}
+
+/// The connecting side, up to the handshake.
+struct Opening {
+    commands: UnboundedSender<LinkCommand>,
+    reports: Reports,
+    server: TcpStream,
+}
+
+impl Opening {
+    async fn new(secure: bool) -> Self {
+        let (stream, server) = connected().await;
+        let (inbox, reports) = Reports::new();
+        let (commands, receiver) = unbounded();
+        let request = LinkRequest {
+            secure,
+            authority: "example.com:8765".to_owned(),
+            path_and_query: "/socket?token=abc".to_owned(),
+            extensions: Some("window, finish".to_owned()),
+        };
+        tokio::spawn(link::open(TokioRuntime::current(), stream, Ids::new().link, request, receiver, inbox));
+        Self { commands, reports, server }
+    }
+
+    async fn request(&mut self) -> String {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(patient(self.server.read_u8()).await.unwrap());
+        }
+        String::from_utf8(request).unwrap()
+    }
+
+    async fn failure(&mut self) -> LinkFailure {
+        let error = |input| match input {
+            Input::LinkFailed { error, .. } => Some(error),
+            _ => None,
+        };
+        self.reports.expect("LinkFailed", error).await
+    }
+}
+
+fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
+    let lines = request.lines().filter_map(|line| line.split_once(": "));
+    lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+#[tokio::test]
+async fn the_client_handshake_carries_the_request_and_returns_the_extensions() {
+    let mut opening = Opening::new(false).await;
+    let request = opening.request().await;
+    assert!(request.starts_with("GET /socket?token=abc HTTP/1.1\r\n"), "{request}");
+    assert_eq!(header(&request, "Host"), Some("example.com:8765"));
+    assert_eq!(header(&request, "LinkSocks-Extensions"), Some("window, finish"));
+    assert_eq!(header(&request, "Sec-WebSocket-Version"), Some("13"));
+    assert_eq!(header(&request, "User-Agent"), None);
+
+    let accept = tungstenite_accept_key(header(&request, "Sec-WebSocket-Key").unwrap());
+    let response = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\nlinksocks-extensions: finish\r\n\r\n"
+    );
+    // A message right behind the answer is not lost.
+    let answer = [response.as_bytes(), b"\x82\x02hi"].concat();
+    opening.server.write_all(&answer).await.unwrap();
+    assert_eq!(opening.reports.opened().await.extensions.as_deref(), Some("finish"));
+    opening.commands.unbounded_send(LinkCommand::Receive(WINDOW)).unwrap();
+    let message = |input| match input {
+        Input::LinkReceived { message, .. } => Some(message),
+        _ => None,
+    };
+    assert_eq!(opening.reports.expect("a message", message).await, "hi");
+
+    // Clients mask.
+    opening.commands.unbounded_send(LinkCommand::Transmit(b"yo".to_vec().into())).unwrap();
+    let mut frame = [0; 8];
+    patient(opening.server.read_exact(&mut frame)).await.unwrap();
+    assert_eq!(frame[..2], [0x82, 0x82]);
+    assert_eq!([frame[6] ^ frame[2], frame[7] ^ frame[3]], *b"yo");
+}
+
+fn tungstenite_accept_key(key: &str) -> String {
+    tungstenite::handshake::derive_accept_key(key.as_bytes())
+}
+
+#[tokio::test]
+async fn a_failed_client_handshake_says_why() {
+    for (answer, expected) in [
+        ("HTTP/1.1 404 Not Found\r\n\r\n", LinkFailure::Status(404)),
+        ("HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", LinkFailure::Status(302)),
+        ("", LinkFailure::Io(SocketError::UnexpectedEof)),
+        ("HTTP/1.1 101 Swi", LinkFailure::Io(SocketError::UnexpectedEof)),
+    ] {
+        let mut opening = Opening::new(false).await;
+        opening.request().await;
+        opening.server.write_all(answer.as_bytes()).await.unwrap();
+        opening.server.shutdown().await.unwrap();
+        assert_eq!(opening.failure().await, expected, "{answer}");
+    }
+    for answer in ["SSH-2.0-OpenSSH_9.6\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\n\r\n"] {
+        let mut opening = Opening::new(false).await;
+        opening.request().await;
+        opening.server.write_all(answer.as_bytes()).await.unwrap();
+        let failure = opening.failure().await;
+        assert!(matches!(failure, LinkFailure::Handshake(_)), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_secure_link_is_not_opened_in_the_clear() {
+    let mut opening = Opening::new(true).await;
+    assert_eq!(opening.failure().await, LinkFailure::Unsupported("wss"));
+    assert_eq!(patient(opening.server.read(&mut [0; 1])).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_close_during_the_handshake_gives_up() {
+    let mut opening = Opening::new(false).await;
+    opening.request().await;
+    let close = Some(CloseFrame { code: 1000, reason: String::new() });
+    opening.commands.unbounded_send(LinkCommand::Close { close, linger: PATIENCE }).unwrap();
+    assert_eq!(ended(&mut opening.reports).await, LinkClose::Local);
+    assert_eq!(patient(opening.server.read(&mut [0; 1])).await.unwrap(), 0);
+}

@@ -1,0 +1,238 @@
+//! Authentication, extensions and what happens when they fail.
+
+use std::time::Duration;
+
+use super::epoch;
+use super::host::Host;
+use super::pair::{Pair, TOKEN, client_config, offer, server_config};
+use crate::client::ClientEngine;
+use crate::error::{LinkError, LinkFailure, StopReason};
+use crate::event::Event;
+use crate::ids::{InstanceId, LinkId};
+use crate::io::{Engine, Input, LinkRequest, UpgradeRequest, UpgradeResponse};
+use crate::link::Extensions;
+use crate::secret::Token;
+use crate::server::ServerEngine;
+use crate::url::ServerUrl;
+use crate::wire::{Auth, AuthResponse, Hello, Message};
+
+const BOTH: Extensions = Extensions { window: true, finish: true };
+
+fn lone_client(config: crate::ClientConfig) -> Host<ClientEngine> {
+    Host::new(ClientEngine::new(config, [1; 32], epoch()), epoch())
+}
+
+fn lone_server() -> Host<ServerEngine> {
+    Host::new(ServerEngine::new(server_config(), [2; 32], epoch()), epoch())
+}
+
+/// Offers a link to a server and opens it, if it is accepted.
+fn offer_link(
+    server: &mut Host<ServerEngine>,
+    path_and_query: &str,
+    extensions: Option<&str>,
+) -> Option<LinkId> {
+    let request = LinkRequest {
+        secure: false,
+        authority: "h".into(),
+        path_and_query: path_and_query.into(),
+        extensions: extensions.map(str::to_owned),
+    };
+    let ticket = server.ticket();
+    let request: UpgradeRequest = offer(&request);
+    server.input(Input::LinkOffered { ticket, request });
+    let (_, link, _) = server.accepted.pop_front()?;
+    server.input(Input::LinkOpened { link, response: UpgradeResponse::default() });
+    Some(link)
+}
+
+fn url_login(token: &str) -> String {
+    format!("/socket?instance=&reverse=false&token={}", Token::new(token).unwrap().digest().to_hex())
+}
+
+fn auth(token: &str, reverse: bool) -> Message {
+    Message::Auth(Auth {
+        token: Token::new(token).unwrap(),
+        reverse,
+        instance: InstanceId(uuid::Uuid::nil()),
+    })
+}
+
+fn rejection(messages: &[Message]) -> &str {
+    match messages {
+        [Message::AuthResponse(AuthResponse::Failure { error })] => error,
+        other => panic!("a rejection expected, got {other:?}"),
+    }
+}
+
+#[test]
+fn our_own_peers_agree_on_extensions() {
+    let pair = Pair::new();
+    assert!(
+        pair.client.events.iter().any(|event| matches!(event, Event::LinkReady { extensions: BOTH, .. }))
+    );
+    assert!(
+        pair.server
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::ClientAuthenticated { extensions: BOTH, .. }))
+    );
+}
+
+#[test]
+fn authentication_works_in_band_on_another_path() {
+    let mut config = client_config();
+    config.server = ServerUrl::parse("ws://127.0.0.1:8765/socket/").unwrap();
+    let mut pair = Pair::with(config, server_config());
+    pair.open();
+}
+
+#[test]
+fn an_old_peer_never_sees_a_byte_of_an_extension() {
+    let mut server = lone_server();
+    let link = offer_link(&mut server, &url_login(TOKEN), None).unwrap();
+    assert_eq!(server.take_sent(), [Message::AuthResponse(AuthResponse::Success { assigned: None })]);
+    // Older programs send an Auth after authenticating by URL, too.
+    server.receive(link, &auth(TOKEN, false));
+    assert!(server.take_sent().is_empty() && server.closed_links.is_empty());
+}
+
+#[test]
+fn tokens_are_checked_by_url() {
+    let upper =
+        url_login(TOKEN).to_uppercase().replace("/SOCKET?INSTANCE=&REVERSE=FALSE&TOKEN", "/socket?token");
+    for (query, text) in [
+        (url_login("wrong"), "invalid token"),
+        (upper, "invalid token"),
+        ("/socket?token=short".to_owned(), "invalid token format"),
+        (url_login(TOKEN).replace("false", "true"), "invalid token"),
+        (url_login("anonymous"), "invalid token"),
+    ] {
+        let mut server = lone_server();
+        offer_link(&mut server, &query, Some("window, finish")).unwrap();
+        assert_eq!(rejection(&server.take_sent()), text, "{query}");
+        let (_, close) = server.closed_links.pop_front().unwrap();
+        assert_eq!(close.unwrap().code, 1008);
+    }
+}
+
+#[test]
+fn tokens_are_checked_in_band() {
+    for (message, text) in [
+        (auth("wrong", false), "invalid token"),
+        (auth(TOKEN, true), "invalid token"),
+        (Message::Unknown(0x7F), "invalid auth message"),
+    ] {
+        let mut server = lone_server();
+        let link = offer_link(&mut server, "/socket/", None).unwrap();
+        match message {
+            Message::Unknown(kind) => server.receive_bytes(link, vec![1, kind, 0].into()),
+            message => server.receive(link, &message),
+        }
+        assert_eq!(rejection(&server.take_sent()), text);
+        assert_eq!(server.closed_links[0].1.as_ref().unwrap().code, 1008);
+    }
+}
+
+#[test]
+fn a_client_that_says_nothing_is_cut_off() {
+    let mut server = lone_server();
+    offer_link(&mut server, "/socket", None).unwrap();
+    server.now += Duration::from_secs(10);
+    server.input(Input::Timeout);
+    assert!(rejection(&server.take_sent()).contains("in time"));
+    assert!(server.closed_links[0].1.is_some());
+}
+
+#[test]
+fn unauthenticated_links_are_limited() {
+    let mut server = lone_server();
+    for _ in 0..256 {
+        assert!(offer_link(&mut server, "/socket", None).is_some());
+    }
+    assert!(offer_link(&mut server, "/socket", None).is_none());
+    assert_eq!(server.rejected[0].1, 503);
+    assert!(offer_link(&mut server, "/elsewhere", None).is_none());
+    assert_eq!(server.rejected[1].1, 404);
+}
+
+#[test]
+fn with_extensions_the_first_message_must_be_a_proper_hello() {
+    for hello in [
+        Message::Hello(Hello { window: Some(1 << 20), finish: false, session: None }),
+        Message::Hello(Hello { window: None, finish: true, session: None }),
+        Message::Hello(Hello { window: Some(100), finish: true, session: None }),
+        auth(TOKEN, false),
+    ] {
+        let mut server = lone_server();
+        let link = offer_link(&mut server, &url_login(TOKEN), Some("finish, window")).unwrap();
+        assert!(matches!(&server.take_sent()[..], [Message::AuthResponse(_), Message::Hello(_)]));
+        server.receive(link, &hello);
+        assert_eq!(server.closed_links[0].1.as_ref().unwrap().code, 1002, "{hello:?}");
+    }
+}
+
+#[test]
+fn a_rejected_client_stops_and_says_why() {
+    let mut client = lone_client(client_config());
+    let (link, _) = client.open_link(None);
+    client.receive(link, &Message::AuthResponse(AuthResponse::Failure { error: String::new() }));
+    let reason = LinkError::Rejected("invalid token".into());
+    assert_eq!(client.stopped, Some(StopReason::Link(reason.clone())));
+    assert!(client.events.contains(&Event::LinkLost { link, error: reason, retry_in: None }));
+}
+
+#[test]
+fn another_major_version_is_final() {
+    let mut client = lone_client(client_config());
+    let (link, _) = client.open_link(None);
+    client.receive_bytes(link, vec![0x11, 2, 1].into());
+    assert_eq!(client.stopped, Some(StopReason::Link(LinkError::Version(0x11))));
+}
+
+#[test]
+fn another_minor_version_is_told_once() {
+    let mut client = lone_client(client_config());
+    let (link, _) = client.open_link(None);
+    client.receive_bytes(link, vec![2, 2, 1].into());
+    client.receive_bytes(link, vec![2, 0x7F].into());
+    let told = |event: &&Event| **event == Event::MinorVersion { link, version: 2 };
+    assert_eq!(client.events.iter().filter(told).count(), 1);
+}
+
+#[test]
+fn an_assigned_token_is_used_for_the_next_login() {
+    let mut client = lone_client(client_config());
+    let (link, _) = client.open_link(None);
+    let assigned = Some(Token::new("realtok1").unwrap());
+    client.receive(link, &Message::AuthResponse(AuthResponse::Success { assigned }));
+    client.input(Input::LinkClosed { link, cause: crate::io::LinkClose::Peer(None) });
+    client.now += Duration::from_secs(2);
+    client.input(Input::Timeout);
+    let (_, request) = client.open_link(None);
+    assert!(request.path_and_query.ends_with(&Token::new("realtok1").unwrap().digest().to_hex()));
+}
+
+#[test]
+fn http_refusals_are_final_only_before_the_first_login() {
+    let mut client = lone_client(client_config());
+    let (link, _) = client.opening.pop_front().unwrap();
+    client.input(Input::LinkFailed { link, error: LinkFailure::Status(502) });
+    assert_eq!(client.stopped, None, "a bad gateway may recover");
+    client.now += Duration::from_secs(2);
+    client.input(Input::Timeout);
+    let (link, _) = client.opening.pop_front().unwrap();
+    client.input(Input::LinkFailed { link, error: LinkFailure::Status(404) });
+    assert_eq!(client.stopped, Some(StopReason::Link(LinkError::Refused(404))));
+}
+
+#[test]
+fn a_server_that_never_answers_is_left() {
+    let mut client = lone_client(client_config());
+    let (link, _) = client.open_link(None);
+    client.now += Duration::from_secs(10);
+    client.input(Input::Timeout);
+    assert_eq!(client.closed_links[0].0, link);
+    client.input(Input::LinkClosed { link, cause: crate::io::LinkClose::Local });
+    assert_eq!(client.engine.stats().links, 0);
+}

@@ -1,0 +1,24 @@
+//! Behaviour of the engines, one per test, in virtual time.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; the rest fails it")]
+
+mod endings;
+mod forward;
+mod host;
+mod limits;
+mod links;
+mod login;
+mod pair;
+mod properties;
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+/// The instant at which all virtual clocks start.
+pub(crate) fn epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant can't be made from nothing; only this one is read"
+    )]
+    *EPOCH.get_or_init(Instant::now)
+}
