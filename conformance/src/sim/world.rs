@@ -69,6 +69,9 @@ impl World {
         let seed = scenario.seed;
         let mut net = Network::new(Stream::Network.dice(seed, 0));
         net.set_quality(server_address().ip(), scenario.links.clone());
+        for client in 0..scenario.clients.len() {
+            net.set_quality(client_address(client), scenario.callers.clone());
+        }
         net.set_fate(REFUSING, Some(Fate::Refused));
         net.set_fate(SILENT, Some(Fate::Silent));
         net.set_fate(UNREACHABLE, Some(Fate::Unreachable));
@@ -144,7 +147,8 @@ impl World {
                     host.check_idle()?;
                     let ready = host.stats().ready_links;
                     let wanted = if self.scenario.shape.tight { 0 } else { plan.config.links };
-                    require(plan.is_known && ready >= wanted, "links come up again", || {
+                    let proper = plan.is_known || self.scenario.shape.tight;
+                    require(proper && ready >= wanted, "links come up again", || {
                         format!("{} has {ready} of {wanted} links", host.name())
                     })?;
                 }

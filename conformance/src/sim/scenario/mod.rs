@@ -67,6 +67,8 @@ pub struct Scenario {
     pub links: Quality,
     /// What connections to targets are like.
     pub targets: Quality,
+    /// What connections from applications to clients are like.
+    pub callers: Quality,
 }
 
 /// The kind of a run.
@@ -80,6 +82,8 @@ pub struct Shape {
     pub calm: bool,
     /// Limits so small that they are reached.
     pub tight: bool,
+    /// Readers that stall, behind kernels that keep little, while much is to be sent.
+    pub clogged: bool,
 }
 
 impl Scenario {
@@ -92,6 +96,7 @@ impl Scenario {
             bulk: seed % 20 == 7,
             calm: dice.chance(25),
             tight: dice.chance(20),
+            clogged: dice.chance(20),
         };
         let mut dice = Stream::Peers.dice(seed, 0);
         let server = ServerPlan::draw(shape, &mut dice);
@@ -103,8 +108,12 @@ impl Scenario {
             false => faults::draw(clients.len(), &mut Stream::Faults.dice(seed, 0)),
         };
         let mut dice = Stream::Qualities.dice(seed, 0);
-        let (links, targets) = (quality(shape, &mut dice), quality(shape, &mut dice));
-        Self { seed, shape, server, clients, talks, faults, links, targets }
+        let links = quality(shape, &mut dice);
+        let [targets, callers] = [(); 2].map(|()| match shape.clogged {
+            true => Quality { send_buffer: STINGY, receive_buffer: STINGY, ..Quality::local() },
+            false => quality(shape, &mut dice),
+        });
+        Self { seed, shape, server, clients, talks, faults, links, targets, callers }
     }
 
     /// The longest message that any peer sends.
@@ -118,6 +127,9 @@ impl Scenario {
 
 /// The least that a connection carries, in bytes per second.
 const SLOWEST: usize = 256 << 10;
+
+/// What a kernel keeps that keeps little.
+const STINGY: (usize, usize) = (1 << 10, 8 << 10);
 
 /// A network that may be slow, far away, and served by stingy kernels, but gets on: what its
 /// buffers hold takes at most some seconds to pass.

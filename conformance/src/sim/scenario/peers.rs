@@ -103,6 +103,9 @@ fn relay(shape: Shape, dice: &mut Dice) -> RelayConfig {
     relay.extensions = extensions(dice);
     if shape.tight {
         relay.limits = tight_limits(dice);
+        if shape.clogged {
+            relay.limits.link_receive_budget = dice.size(8 << 10, 256 << 10);
+        }
         relay.timeouts.stall = dice.duration(Duration::from_secs(1), Duration::from_secs(10));
     }
     relay

@@ -35,7 +35,11 @@ fn talk(id: usize, shape: Shape, clients: &[ClientPlan], dice: &mut Dice) -> Tal
     let start = Time::ZERO + dice.duration(Duration::from_millis(1), HEALED.since_start());
     let way = way(&clients[client], dice);
     let destination = destination(id, dice);
-    let (caller, target) = if shape.bulk { bulk(dice) } else { scripts(dice) };
+    let (caller, target) = match shape {
+        Shape { bulk: true, .. } => bulk(dice),
+        Shape { clogged: true, .. } => clogged(dice),
+        Shape { .. } => scripts(dice),
+    };
     TalkPlan { id, client, start, way, destination, caller, target, is_probe: false }
 }
 
@@ -131,6 +135,21 @@ fn destination(id: usize, dice: &mut Dice) -> Destination {
 /// Much data in both directions.
 fn bulk(dice: &mut Dice) -> (Script, Script) {
     let mut side = || Script::plain(dice.between(512 << 10, 3 << 20));
+    (side(), side())
+}
+
+/// More than the kernels on the way keep, to readers of which many stall.
+fn clogged(dice: &mut Dice) -> (Script, Script) {
+    let mut side = || {
+        let reading = match dice.chance(40) {
+            true => Reading::Stalls {
+                after: dice.size(1, 10_000) as u64,
+                length: dice.duration(Duration::from_secs(1), Duration::from_secs(90)),
+            },
+            false => Reading::Eager,
+        };
+        Script { reading, ..Script::plain(dice.between(10_000, 500_000)) }
+    };
     (side(), side())
 }
 
