@@ -4,7 +4,7 @@
 //! - [`sim`]: clients and a server in a network with faults, in virtual time, reproducible by seed.
 //! - [`record`]: recording what reaches an engine, and replaying it.
 //! - [`interop`]: real processes, ours and others, driven over loopback sockets.
-//! - [`bench`]: how fast tunnels carry checked bytes, ours and others side by side.
+//! - [`mod@bench`]: how fast tunnels carry checked bytes, ours and others side by side.
 
 pub mod bench;
 pub mod interop;

@@ -246,6 +246,7 @@ fn watch_free_streams(watched: &Watched, load: &Load) -> TestResult {
     let mut seconds = 0;
     while started.elapsed() < SLEEP {
         thread::sleep(Duration::from_millis(100));
+        load.outcome()?;
         let resident = watched.usage()?.resident;
         if resident[0] > limits[0] || resident[1] > limits[1] {
             return Err(format!(
