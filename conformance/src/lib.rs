@@ -1,4 +1,10 @@
-//! Conformance: golden vectors, simulator, interop, benchmarks.
+//! How we know that LinkSocks works: golden vectors, simulator, interop, benchmarks.
+//!
+//! - [`vectors`]: messages and whole sessions captured from real programs.
+//! - [`sim`]: clients and a server in a network with faults, in virtual time, reproducible by seed.
+//! - [`record`]: recording what reaches an engine, and replaying it.
+//! - [`interop`]: real processes, ours and others, driven over loopback sockets.
+//! - [`bench`]: how fast tunnels carry checked bytes, ours and others side by side.
 
 pub mod bench;
 pub mod interop;

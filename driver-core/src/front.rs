@@ -8,10 +8,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use bytes::Bytes;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,7 +20,6 @@ use hyper::service::service_fn;
 use linksocks_sansio::error::{LinkFailure, SocketError};
 use linksocks_sansio::io::UpgradeRequest;
 use linksocks_sansio::link::EXTENSIONS_HEADER;
-use tungstenite::handshake::derive_accept_key;
 
 use crate::adapters::{HyperStream, HyperTimer};
 use crate::error::socket_error;
@@ -52,6 +52,7 @@ pub(crate) async fn serve<R: Runtime>(
     mut stop: oneshot::Receiver<Infallible>,
     _inbox: Inbox,
 ) {
+    // Each connection holds a clone.
     let slots = Arc::new(());
     loop {
         let accept = pin!(listener::accept(&runtime, &listener));
@@ -59,10 +60,10 @@ pub(crate) async fn serve<R: Runtime>(
             Either::Left(_) => return,
             Either::Right((accepted, _)) => accepted,
         };
-        let slot = Arc::clone(&slots);
         if Arc::strong_count(&slots) > MAX_CONNECTIONS {
             continue;
         }
+        let slot = Arc::clone(&slots);
         let connection = serve_connection(runtime.clone(), stream, peer, requests.clone());
         runtime.spawn(async move {
             connection.await;
@@ -111,6 +112,7 @@ async fn respond<R: Runtime>(
 fn websocket_key(request: &HttpRequest) -> Option<HeaderValue> {
     let headers = request.headers();
     let valid = request.method() == Method::GET
+        && request.version() == Version::HTTP_11
         && has_token(headers, header::CONNECTION, "upgrade")
         && has_token(headers, header::UPGRADE, "websocket")
         && headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == WEBSOCKET_VERSION);

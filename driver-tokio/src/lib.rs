@@ -138,3 +138,8 @@ impl AsyncWrite for TokioStream {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -180,7 +180,8 @@ pub struct Limits {
     pub link_receive_window: usize,
     /// How much may be in the driver on its way to a socket. Default 256 KiB.
     pub socket_write_window: usize,
-    /// The largest message payload. Default 1 MiB (old peers allocate what they are sent).
+    /// The largest message payload, at least [`Limits::LEAST_MESSAGE_MAX`]. Default 1 MiB (old
+    /// peers allocate what they are sent).
     pub message_max: usize,
     /// The smallest message cap that a slow link is held to. Default 16 KiB.
     pub message_min: usize,
@@ -201,6 +202,9 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// A smaller [`Limits::message_max`] is taken for this: what an application sends behind its
+    /// SOCKS request must fit into one message.
+    pub const LEAST_MESSAGE_MAX: usize = 4 * KIB;
     /// What a waiting message is charged beyond its length.
     pub const MESSAGE_OVERHEAD: usize = 64;
     /// The largest WebSocket message that is accepted: 32 MiB (real).

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use futures_core::Stream;
 use linksocks_sansio::error::{LinkError, StopReason};
 use linksocks_sansio::{ClientConfig, Credentials, ServerUrl, Token};
+use tracing::level_filters::LevelFilter;
 use tracing::{debug, info, warn};
 
 use super::args::ClientArgs;
+use super::events::Side;
 use super::parse::Environment;
 use super::supervise::{End, supervise};
 use super::{Failure, listen_address, log, unless_signalled};
@@ -23,7 +25,7 @@ pub(super) async fn run<R: Runtime>(
     environment: &Environment,
     mut signals: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Failure> {
-    log::init(args.debug, environment);
+    log::init(log::level(args.debug, LevelFilter::INFO), environment);
     let listen = listen_address(&runtime, &args.socks_host, args.socks_port);
     let listen = unless_signalled(&mut signals, listen).await?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -39,8 +41,8 @@ pub(super) async fn run<R: Runtime>(
 
     let client = Client::builder(config);
     let events = client.events();
-    let client = client.start(runtime).await.map_err(|error| Failure::Running(error.to_string()))?;
-    match supervise(&client, events, signals, "client").await {
+    let client = client.start(runtime).await?;
+    match supervise(&client, events, signals, Side::Client).await {
         End::Interrupted => Err(Failure::Interrupted),
         End::Stopped(StopReason::Shutdown) => {
             info!("Client stopped");
@@ -52,12 +54,10 @@ pub(super) async fn run<R: Runtime>(
 
 /// The reason, with a hint for people who have forgotten the token.
 fn explain(reason: &StopReason, anonymous: bool) -> String {
-    match reason {
-        StopReason::Link(LinkError::Rejected(_)) if anonymous => {
-            format!("{reason}; please provide a token with -t or set LINKSOCKS_TOKEN")
-        }
-        _ => reason.to_string(),
+    if anonymous && matches!(reason, StopReason::Link(LinkError::Rejected(_))) {
+        return format!("{reason}; please provide a token with -t or set LINKSOCKS_TOKEN");
     }
+    reason.to_string()
 }
 
 fn config(args: &ClientArgs, listen: SocketAddr, cpus: usize) -> Result<ClientConfig, Failure> {

@@ -1,13 +1,39 @@
 //! What engines tell, as log lines with the texts of the Go program, which scripts watch for.
 
+use std::fmt;
+
 use linksocks_sansio::Event;
 use linksocks_sansio::error::LinkError;
 use tracing::{debug, error, info, trace, warn};
 
 use super::log::GoDuration;
+use crate::embed::Events;
+
+/// Whose events they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        })
+    }
+}
+
+/// Writes lines until the engine stops.
+pub(super) async fn log_all(side: Side, mut events: Events) {
+    while let Some(event) = events.next().await {
+        log(side, &event);
+    }
+}
 
 /// Writes the line for an event, if there is one.
-pub(super) fn log(event: &Event) {
+pub(super) fn log(side: Side, event: &Event) {
     match event {
         Event::SocksListening { local } => info!(addr = %local, "Local proxy server started (SOCKS5 + HTTP)"),
         Event::LinkConnecting { link } => debug!(%link, "Connecting to the server"),
@@ -18,8 +44,12 @@ pub(super) fn log(event: &Event) {
                 _ => info!("Authentication successful for forward proxy ({ready}/{total})"),
             }
         }
-        Event::LinkLatency { round_trip, .. } => {
-            info!("Server ready, latency: {}", GoDuration(*round_trip));
+        Event::LinkLatency { link, round_trip } => {
+            let latency = GoDuration(*round_trip);
+            match side {
+                Side::Client => info!("Server ready, latency: {latency}"),
+                Side::Server => debug!(client_id = %link, %latency, "First pong"),
+            }
         }
         Event::LinkLost { error: LinkError::Rejected(_), .. } => error!("Authentication failed"),
         Event::LinkLost { error, retry_in: Some(delay), .. } => {
@@ -53,7 +83,7 @@ pub(super) fn log(event: &Event) {
         Event::ReceivePaused { link } => debug!(%link, "Receive budget full, reading paused"),
         Event::ReceiveResumed { link } => debug!(%link, "Reading resumed"),
         Event::SocksFailed { socket, reason } => {
-            debug!(error = reason, %socket, "Error handling SOCKS request")
+            debug!(error = reason, %socket, "Error handling SOCKS request");
         }
         Event::ChannelOpened { channel, target } => {
             debug!(channel_id = %channel.id, link = %channel.link, %target, "Channel opened");

@@ -23,15 +23,17 @@ pub(super) const FATAL: &str = "linksocks::fatal";
 /// What the lines of this project begin their targets with; libraries are left out.
 const OUR_TARGETS: [&str; 3] = ["linksocks", "driver_core", "driver_tokio"];
 
-/// Starts logging to standard output. `verbosity` is the number of `-d` flags.
-///
-/// A program that has its own subscriber already keeps it.
-pub(super) fn init(verbosity: u8, environment: &Environment) {
-    let level = match verbosity {
-        0 => LevelFilter::INFO,
+/// The level for so many `-d` flags.
+pub(super) fn level(verbosity: u8, default: LevelFilter) -> LevelFilter {
+    match verbosity {
+        0 => default,
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
-    };
+    }
+}
+
+/// Starts logging to standard output. A program that has its own subscriber already keeps it.
+pub(super) fn init(level: LevelFilter, environment: &Environment) {
     let colour = environment.get("NO_COLOR").is_none() && std::io::stdout().is_terminal();
     let timer = ChronoLocal::new("%Y-%m-%dT%H:%M:%S%:z".to_owned());
     let layer = tracing_subscriber::fmt::layer()

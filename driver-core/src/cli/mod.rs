@@ -24,11 +24,14 @@ use futures_core::Stream;
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
 use linksocks_sansio::ConfigError;
+use linksocks_sansio::error::SocketError;
 use thiserror::Error;
 use tracing::error;
 
 use self::args::Command;
 use self::parse::Environment;
+use crate::embed::StartError;
+use crate::error::socket_error;
 use crate::runtime::Runtime;
 
 /// How long connections may go on after the first request to end.
@@ -67,6 +70,19 @@ enum Failure {
     /// The user did not want to wait for the end.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<StartError> for Failure {
+    /// In the words that the Go program has for errors of the system, if it is a common one.
+    fn from(error: StartError) -> Self {
+        if let StartError::Listen { address, error } = &error {
+            let known = socket_error(error);
+            if known != SocketError::Other {
+                return Self::Running(format!("failed to listen on {address}: {known}"));
+            }
+        }
+        Self::Running(error.to_string())
+    }
 }
 
 /// Runs a command line and returns the exit status: 0 if all is well, 1 after an error, 130 after

@@ -4,8 +4,10 @@ use futures_core::Stream;
 use linksocks_sansio::error::StopReason;
 use linksocks_sansio::{ServerConfig, Token};
 use tracing::info;
+use tracing::level_filters::LevelFilter;
 
 use super::args::ServerArgs;
+use super::events::Side;
 use super::parse::Environment;
 use super::supervise::{End, supervise};
 use super::{Failure, listen_address, log, random_token, unless_signalled};
@@ -18,7 +20,7 @@ pub(super) async fn run<R: Runtime>(
     environment: &Environment,
     mut signals: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Failure> {
-    log::init(args.debug, environment);
+    log::init(log::level(args.debug, LevelFilter::INFO), environment);
     let listen = listen_address(&runtime, &args.ws_host, args.ws_port);
     let listen = unless_signalled(&mut signals, listen).await?;
     let given = args.token.as_deref().filter(|token| !token.is_empty());
@@ -27,7 +29,7 @@ pub(super) async fn run<R: Runtime>(
 
     let server = Server::builder(config).bind(listen);
     let events = server.events();
-    let server = server.start(runtime).await.map_err(|error| Failure::Running(error.to_string()))?;
+    let server = server.start(runtime).await?;
     info!("New forward proxy token added");
     info!("Configuration:");
     info!("  Mode: forward proxy (SOCKS5 on client -> server -> network)");
@@ -37,7 +39,7 @@ pub(super) async fn run<R: Runtime>(
     let url = format!("http://localhost:{}", local.port());
     info!(listen = %local, url, "LinkSocks server started");
 
-    match supervise(&server, events, signals, "server").await {
+    match supervise(&server, events, signals, Side::Server).await {
         End::Interrupted => Err(Failure::Interrupted),
         End::Stopped(StopReason::Shutdown) => {
             info!("Server stopped");

@@ -10,7 +10,8 @@ use futures_util::{StreamExt as _, select_biased};
 use linksocks_sansio::error::StopReason;
 use tracing::info;
 
-use super::{DRAIN, events};
+use super::DRAIN;
+use super::events::{self, Side};
 use crate::embed::{ClientHandle, Events, ServerHandle};
 
 /// How a client or server ended.
@@ -52,7 +53,7 @@ pub(super) async fn supervise(
     handle: &impl Handle,
     mut events: Events,
     signals: impl Stream<Item = ()> + Unpin,
-    name: &str,
+    side: Side,
 ) -> End {
     let mut signals = signals.fuse();
     let mut shutdown = pin!(Fuse::terminated());
@@ -60,14 +61,14 @@ pub(super) async fn supervise(
     loop {
         select_biased! {
             event = events.next().fuse() => match event {
-                Some(event) => events::log(&event),
+                Some(event) => events::log(side, &event),
                 None => return End::Stopped(handle.stopped().await),
             },
             () = signals.select_next_some() => {
                 if shutting_down {
                     return End::Interrupted;
                 }
-                info!("Shutting down {name}...");
+                info!("Shutting down {side}...");
                 shutting_down = true;
                 shutdown.set(handle.shutdown(DRAIN).fuse());
             }

@@ -7,9 +7,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use async_tungstenite::tungstenite::error::ProtocolError;
+use async_tungstenite::tungstenite::protocol::CloseFrame as WireCloseFrame;
+use async_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use bytes::Bytes;
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::sink::SinkExt;
 use futures_util::stream::StreamExt;
 use linksocks_sansio::config::Limits;
 use linksocks_sansio::error::{LinkFailure, SocketError};
@@ -17,11 +21,8 @@ use linksocks_sansio::io::{
     CloseFrame, FrameViolation, LinkClose, LinkRequest, UpgradeResponse, receive_cost,
 };
 use linksocks_sansio::{Input, LinkId};
-use tungstenite::error::ProtocolError;
-use tungstenite::protocol::CloseFrame as WireCloseFrame;
-use tungstenite::{Error, Message, Utf8Bytes, WebSocket};
 
-use super::websocket::{self, Blocking, would_block};
+use super::websocket::{self, WebSocket};
 use super::{Inbox, unless_ended};
 use crate::error::socket_error;
 use crate::runtime::{Runtime, Timer};
@@ -94,14 +95,14 @@ pub async fn accept<R: Runtime, S>(
 {
     let handshake = async {
         let (stream, read) = upgrade.await?;
-        Ok((websocket::accepted(stream, read), UpgradeResponse::default()))
+        Ok((websocket::accepted(stream, read).await, UpgradeResponse::default()))
     };
     run(runtime, handshake, link, commands, inbox).await;
 }
 
 async fn run<R: Runtime, S>(
     runtime: R,
-    handshake: impl Future<Output = Result<(WebSocket<Blocking<S>>, UpgradeResponse), LinkFailure>>,
+    handshake: impl Future<Output = Result<(WebSocket<S>, UpgradeResponse), LinkFailure>>,
     link: LinkId,
     mut commands: UnboundedReceiver<LinkCommand>,
     inbox: Inbox,
@@ -130,7 +131,7 @@ async fn run<R: Runtime, S>(
 struct Pump<R, S> {
     runtime: R,
     link: LinkId,
-    websocket: WebSocket<Blocking<S>>,
+    websocket: WebSocket<S>,
     commands: UnboundedReceiver<LinkCommand>,
     inbox: Inbox,
 
@@ -177,7 +178,7 @@ where
     fn new(
         runtime: R,
         link: LinkId,
-        websocket: WebSocket<Blocking<S>>,
+        websocket: WebSocket<S>,
         commands: UnboundedReceiver<LinkCommand>,
         inbox: Inbox,
     ) -> Self {
@@ -198,7 +199,6 @@ where
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkClose> {
-        self.websocket.get_mut().register(cx);
         loop {
             match self.commands.poll_next_unpin(cx) {
                 Poll::Ready(Some(LinkCommand::Close { close: None, .. })) => {
@@ -213,7 +213,7 @@ where
         if let Poll::Ready(cause) = self.poll_read(cx) {
             return Poll::Ready(self.ended(cause));
         }
-        match self.write() {
+        match self.write(cx) {
             Ok(()) if self.reading == Reading::Done && !self.unflushed => {
                 return Poll::Ready(self.ended(LinkClose::Local));
             }
@@ -255,7 +255,7 @@ where
             }
             LinkCommand::Receive(bytes) => {
                 if bytes > MAX_UNAUTHENTICATED_GRANT {
-                    websocket::raise_limit(&mut self.websocket);
+                    self.websocket.get_mut().open();
                 }
                 self.credit = self.credit.saturating_add_unsigned(bytes as u64);
             }
@@ -269,24 +269,22 @@ where
 
     /// Gives all that is queued to the WebSocket, and flushes once. Flushing each small message
     /// would cost a system call each.
-    fn write(&mut self) -> Result<(), Error> {
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
         loop {
-            let mut blocked = false;
-            while !blocked && self.unwritten < FLUSH_AFTER {
-                let Some(message) = self.queue.pop_front() else { break };
+            while self.unwritten < FLUSH_AFTER
+                && let Some(message) = self.next_message()
+            {
+                if self.websocket.poll_ready_unpin(cx)?.is_pending() {
+                    self.queue.push_front(message);
+                    return Ok(());
+                }
                 if let Message::Binary(message) = &message {
                     self.unwritten += message.len();
                 }
                 self.unflushed = true;
-                blocked = accepted(self.websocket.write(message))?.is_pending();
+                self.websocket.start_send_unpin(message)?;
             }
-            if self.queue.is_empty()
-                && let Some(close) = self.ending.as_mut().and_then(|ending| ending.close.take())
-            {
-                self.unflushed = true;
-                let _ = accepted(self.websocket.close(Some(wire_close_frame(close))))?;
-            }
-            if !self.unflushed || accepted(self.websocket.flush())?.is_pending() {
+            if !self.unflushed || self.websocket.poll_flush_unpin(cx)?.is_pending() {
                 return Ok(());
             }
             self.unflushed = false;
@@ -295,6 +293,14 @@ where
                 self.inbox.put(Input::LinkWritten { link: self.link, bytes });
             }
         }
+    }
+
+    /// What is queued, then the close frame.
+    fn next_message(&mut self) -> Option<Message> {
+        self.queue.pop_front().or_else(|| {
+            let close = self.ending.as_mut()?.close.take()?;
+            Some(Message::Close(Some(wire_close_frame(close))))
+        })
     }
 
     /// The peer may have said why before it went: reads on, but not for long.
@@ -338,13 +344,16 @@ where
                 }
                 continue;
             }
-            match self.websocket.read() {
-                Ok(message) => self.received(message),
-                Err(error) if would_block(&error) => return Poll::Pending,
-                Err(error) => match violation(&error) {
+            match self.websocket.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(message))) => self.received(message),
+                Poll::Ready(Some(Err(error))) => match violation(&error) {
                     Some(violation) => self.invalid(violation, Reading::Garbage),
                     None => return Poll::Ready(LinkClose::Transport(transport_error(&error))),
                 },
+                Poll::Ready(None) => {
+                    return Poll::Ready(LinkClose::Transport(SocketError::UnexpectedEof));
+                }
+                Poll::Pending => return Poll::Pending,
             }
         }
         cx.waker().wake_by_ref();
@@ -396,17 +405,7 @@ where
 
     /// Reads what the peer still sends, so that no RST overtakes our close frame.
     fn discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        Pin::new(self.websocket.get_mut().stream()).poll_read(cx, &mut [0; 4096])
-    }
-}
-
-/// The WebSocket keeps what it could not write at once, and says "closed" when the last byte of a
-/// closing handshake is out.
-fn accepted(result: Result<(), Error>) -> Result<Poll<()>, Error> {
-    match result {
-        Ok(()) | Err(Error::ConnectionClosed) => Ok(Poll::Ready(())),
-        Err(error) if would_block(&error) => Ok(Poll::Pending),
-        Err(error) => Err(error),
+        Pin::new(self.websocket.get_mut()).poll_read(cx, &mut [0; 4096])
     }
 }
 

@@ -1,24 +1,19 @@
-//! The WebSocket layer (RFC 6455) over a poll-based stream.
-//!
-//! tungstenite is written for blocking streams. [`Blocking`] shows it one: what is pending becomes
-//! [`WouldBlock`](io::ErrorKind::WouldBlock), and the waker was registered on the way. One waker is
-//! enough, since one task does both directions.
+//! The WebSocket layer (RFC 6455): async-tungstenite over any poll-based stream.
 
-use std::future::poll_fn;
-use std::io::{self, Read, Write};
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
+use async_tungstenite::tungstenite::Error;
+use async_tungstenite::tungstenite::error::ProtocolError;
+use async_tungstenite::tungstenite::handshake::client::{Request, generate_key};
+use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use async_tungstenite::{WebSocketStream, client_async_with_config};
 use futures_io::{AsyncRead, AsyncWrite};
 use linksocks_sansio::config::Limits;
 use linksocks_sansio::error::{LinkFailure, SocketError};
 use linksocks_sansio::io::{LinkRequest, UpgradeResponse};
 use linksocks_sansio::link::EXTENSIONS_HEADER;
-use tungstenite::error::ProtocolError;
-use tungstenite::handshake::client::{Request, generate_key};
-use tungstenite::handshake::{HandshakeError, MidHandshake};
-use tungstenite::protocol::{Role, WebSocketConfig};
-use tungstenite::{ClientHandshake, Error, WebSocket};
 
 use crate::error::socket_error;
 
@@ -28,111 +23,91 @@ const READ_BUFFER: usize = 64 * 1024;
 /// Small messages are collected up to this size before they are written.
 const WRITE_BUFFER: usize = 128 * 1024;
 
-/// A poll-based stream as a non-blocking one.
+/// What may be read of a peer before it has authenticated: two of the longest messages that it may
+/// send until then, with their frame headers, and a few pings.
+const UNAUTHENTICATED_BYTES: usize = 2 * Limits::MAX_UNAUTHENTICATED_MESSAGE + 1024;
+
+/// A WebSocket.
+pub(super) type WebSocket<S> = WebSocketStream<Metered<S>>;
+
+/// A stream of which only so much is read, until [`Metered::open`]: what is longer than anything
+/// that an unauthenticated peer has to say stays in the kernel.
 #[derive(Debug)]
-pub(super) struct Blocking<S> {
+pub(super) struct Metered<S> {
     stream: S,
-    waker: Waker,
+    /// What may still be read; `None` = anything.
+    left: Option<usize>,
 }
 
-impl<S> Blocking<S> {
-    fn new(stream: S) -> Self {
-        Self { stream, waker: Waker::noop().clone() }
-    }
-
-    /// Makes what follows wake the task of `cx`.
-    pub(super) fn register(&mut self, cx: &Context<'_>) {
-        self.waker.clone_from(cx.waker());
-    }
-
-    /// Gives access to the stream, past the WebSocket.
-    pub(super) fn stream(&mut self) -> &mut S {
-        &mut self.stream
+impl<S> Metered<S> {
+    /// Lets everything through from now on. Whoever waits for more is not woken.
+    pub(super) fn open(&mut self) {
+        self.left = None;
     }
 }
 
-fn ready<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
-    match poll {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Some(left) = self.left else { return Pin::new(&mut self.stream).poll_read(cx, buf) };
+        let length = left.min(buf.len());
+        if length == 0 {
+            return Poll::Pending;
+        }
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut buf[..length]);
+        if let Poll::Ready(Ok(read)) = read {
+            self.left = Some(left - read);
+        }
+        read
     }
 }
 
-impl<S: AsyncRead + Unpin> Read for Blocking<S> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        ready(Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&self.waker), buf))
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
     }
 }
 
-impl<S: AsyncWrite + Unpin> Write for Blocking<S> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        ready(Pin::new(&mut self.stream).poll_write(&mut Context::from_waker(&self.waker), buf))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        ready(Pin::new(&mut self.stream).poll_flush(&mut Context::from_waker(&self.waker)))
-    }
-}
-
-/// Whether the call only has to be repeated when the stream is ready.
-pub(super) fn would_block(error: &Error) -> bool {
-    matches!(error, Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
-fn config(max_message: usize) -> WebSocketConfig {
+fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
-        .max_message_size(Some(max_message))
-        .max_frame_size(Some(max_message))
+        .max_write_buffer_size(WRITE_BUFFER + 2 * Limits::MAX_MESSAGE)
+        .max_message_size(Some(Limits::MAX_MESSAGE))
+        .max_frame_size(Some(Limits::MAX_MESSAGE))
 }
 
-/// The accepting side, after the upgrade. `read` came in behind the upgrade request. Until
-/// [`raise_limit`] a message may be no longer than one that authenticates.
-pub(super) fn accepted<S>(stream: S, read: Vec<u8>) -> WebSocket<Blocking<S>>
+/// The accepting side, after the upgrade. `read` came in behind the upgrade request.
+pub(super) async fn accepted<S>(stream: S, read: Vec<u8>) -> WebSocket<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let config = config(Limits::MAX_UNAUTHENTICATED_MESSAGE);
-    WebSocket::from_partially_read(Blocking::new(stream), read, Role::Server, Some(config))
-}
-
-/// Accepts messages of any legal size from now on.
-pub(super) fn raise_limit<S>(websocket: &mut WebSocket<Blocking<S>>) {
-    websocket.set_config(|current| *current = config(Limits::MAX_MESSAGE));
+    let left = Some(UNAUTHENTICATED_BYTES.saturating_sub(read.len()));
+    WebSocketStream::from_partially_read(Metered { stream, left }, read, Role::Server, Some(config())).await
 }
 
 /// Sends the upgrade request and reads the answer.
 pub(super) async fn connect<S>(
     stream: S,
     request: &LinkRequest,
-) -> Result<(WebSocket<Blocking<S>>, UpgradeResponse), LinkFailure>
+) -> Result<(WebSocket<S>, UpgradeResponse), LinkFailure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let request = upgrade_request(request).map_err(|error| LinkFailure::Handshake(error.to_string()))?;
-    let mut handshake = Some(
-        ClientHandshake::start(Blocking::new(stream), request, Some(config(Limits::MAX_MESSAGE)))
-            .map_err(failure)?,
-    );
-    poll_fn(|cx| {
-        let mut current: MidHandshake<ClientHandshake<Blocking<S>>> =
-            handshake.take().expect("polled once more only after it was interrupted");
-        current.get_mut().get_mut().register(cx);
-        match current.handshake() {
-            Ok((websocket, response)) => {
-                let extensions = response.headers().get(EXTENSIONS_HEADER);
-                let extensions = extensions.and_then(|value| value.to_str().ok()).map(str::to_owned);
-                Poll::Ready(Ok((websocket, UpgradeResponse { extensions })))
-            }
-            Err(HandshakeError::Interrupted(rest)) => {
-                handshake = Some(rest);
-                Poll::Pending
-            }
-            Err(HandshakeError::Failure(error)) => Poll::Ready(Err(failure(error))),
-        }
-    })
-    .await
+    let stream = Metered { stream, left: None };
+    let (websocket, response) =
+        client_async_with_config(request, stream, Some(config())).await.map_err(failure)?;
+    let extensions = response.headers().get(EXTENSIONS_HEADER);
+    let extensions = extensions.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Ok((websocket, UpgradeResponse { extensions }))
 }
 
 fn upgrade_request(request: &LinkRequest) -> Result<Request, http::Error> {
@@ -156,5 +131,31 @@ fn failure(error: Error) -> LinkFailure {
         Error::Io(error) => LinkFailure::Io(socket_error(&error)),
         Error::Protocol(ProtocolError::HandshakeIncomplete) => LinkFailure::Io(SocketError::UnexpectedEof),
         error => LinkFailure::Handshake(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::task::{Context, Poll, Waker};
+
+    use futures_util::io::{AsyncReadExt, Cursor};
+
+    use super::Metered;
+
+    #[test]
+    fn no_more_than_the_limit_is_read_until_it_is_lifted() {
+        let mut metered = Metered { stream: Cursor::new([7; 100]), left: Some(60) };
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut buf = [0; 40];
+        let mut read = |metered: &mut Metered<_>| {
+            std::pin::pin!(metered.read(&mut buf)).poll(&mut cx).map(Result::unwrap)
+        };
+        assert_eq!(read(&mut metered), Poll::Ready(40));
+        assert_eq!(read(&mut metered), Poll::Ready(20));
+        assert_eq!(read(&mut metered), Poll::Pending);
+        metered.open();
+        assert_eq!(read(&mut metered), Poll::Ready(40));
+        assert_eq!(read(&mut metered), Poll::Ready(0), "the end is seen");
     }
 }

@@ -48,9 +48,12 @@ impl LinkSocks {
         Self { child, lines, stdout: String::new(), stderr: Some(stderr) }
     }
 
-    /// Waits for a line with `text` in it. Lines before it are skipped.
+    /// Waits for a line with `text` in it, unless there has been one.
     pub fn wait_for(&mut self, text: &str) -> String {
         let deadline = Instant::now() + WAIT;
+        if let Some(line) = self.stdout.lines().find(|line| line.contains(text)) {
+            return line.to_owned();
+        }
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = self.lines.recv_timeout(left) else {

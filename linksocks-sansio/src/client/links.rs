@@ -6,15 +6,15 @@ use crate::error::{LinkError, LinkFailure, StopReason};
 use crate::event::Event;
 use crate::ids::{LinkId, SocketId};
 use crate::io::{Action, UpgradeResponse};
-use crate::link::{Extensions, Role};
+use crate::link::{Extensions, LinkEnd};
 use crate::relay::{Ending, EngineTimer, Timer};
-use crate::wire::{Auth, AuthResponse, Message};
+use crate::wire::{Auth, AuthResponse};
 
 impl ClientEngine {
     /// Starts an attempt for a slot.
     pub(super) fn connect(&mut self, slot: usize) {
         let offered = Extensions::from_config(&self.relay.config.extensions);
-        let link = self.relay.add_link(Role::Client { slot }, offered);
+        let link = self.relay.add_link(LinkEnd::Client { slot }, offered);
         self.slots[slot].link = Some(link);
         self.relay.tell(Event::LinkConnecting { link });
         self.relay.set_timer(Timer::LinkLogin(link), self.relay.config.timeouts.link_open);
@@ -32,10 +32,9 @@ impl ClientEngine {
     }
 
     pub(super) fn on_opened(&mut self, id: LinkId, response: &UpgradeResponse) {
-        let Some(link) = self.relay.links.get_mut(id) else { return };
+        let Some(link) = self.relay.link_opened(id) else { return };
         let answer = response.extensions.as_deref().map(Extensions::parse).unwrap_or_default();
         link.extensions = link.extensions.and(answer);
-        self.relay.link_opened(id);
         if !self.config.server.authenticates_by_url() {
             let auth = Auth { token: self.token.clone(), reverse: false, instance: self.instance };
             self.relay.send_control(id, auth.encode());
@@ -44,7 +43,7 @@ impl ClientEngine {
 
     pub(super) fn on_open_failed(&mut self, id: LinkId, error: LinkFailure) {
         let Some(link) = self.relay.links.get(id) else { return };
-        let Role::Client { slot } = link.role else { return };
+        let LinkEnd::Client { slot } = link.end else { return };
         let error = match error {
             LinkFailure::Status(status) if is_refusal(status) && !self.slots[slot].proven => {
                 LinkError::Refused(status)
@@ -57,34 +56,31 @@ impl ClientEngine {
         self.relay.end_link(id, error, Ending::Gone);
     }
 
-    /// A message before the server's verdict.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "all that is not expected is wrong")]
-    pub(super) fn on_login_message(&mut self, id: LinkId, message: Message) {
-        match message {
-            Message::AuthResponse(AuthResponse::Success { assigned }) => {
+    /// The server has judged our login.
+    pub(super) fn on_verdict(&mut self, id: LinkId, response: AuthResponse) {
+        match response {
+            AuthResponse::Success { assigned } => {
                 if let Some(token) = assigned {
                     self.token = token;
                 }
                 self.relay.link_authenticated(id);
             }
-            Message::AuthResponse(AuthResponse::Failure { error }) => {
+            AuthResponse::Failure { error } => {
                 let text = if error.is_empty() { "invalid token".to_owned() } else { error };
                 self.relay.end_link(id, LinkError::Rejected(text), Ending::Drop);
             }
-            Message::Log(_) | Message::Partners(_) | Message::Direct(_) | Message::Unknown(_) => {}
-            _ => self.relay.protocol_error(id, "a message before the authentication".to_owned()),
         }
     }
 
     pub(super) fn on_ready(&mut self, id: LinkId) {
         let Some(link) = self.relay.links.get(id) else { return };
-        let (Role::Client { slot }, extensions) = (link.role, link.extensions) else { return };
+        let (LinkEnd::Client { slot }, extensions) = (link.end, link.extensions) else { return };
         self.slots[slot].backoff.reset();
         self.slots[slot].proven = true;
         let ready = (0..self.slots.len()).filter(|slot| self.is_ready(*slot)).count();
         let total = self.slots.len();
         self.relay.tell(Event::LinkReady { link: id, extensions, ready, total });
-        if !self.shutdown.is_begun() {
+        if !self.relay.is_shutting_down() {
             self.start_listening();
         }
         self.serve_waiting();
@@ -93,7 +89,7 @@ impl ClientEngine {
     pub(super) fn on_down(&mut self, id: LinkId, slot: usize, authenticated: bool, error: LinkError) {
         self.slots[slot].link = None;
         let is_final = error.is_final();
-        let retry = self.config.reconnect && !is_final && !self.shutdown.is_begun();
+        let retry = self.config.reconnect && !is_final && !self.relay.is_shutting_down();
         let retry_in = retry.then(|| {
             if authenticated {
                 self.slots[slot].backoff.reset();
@@ -103,7 +99,7 @@ impl ClientEngine {
         self.relay.tell(Event::LinkLost { link: id, error: error.clone(), retry_in });
         match retry_in {
             Some(delay) => self.relay.set_timer(Timer::Engine(EngineTimer::Slot(slot)), delay),
-            None if self.shutdown.is_begun() => {}
+            None if self.relay.is_shutting_down() => {}
             None if is_final || self.slots.iter().all(|slot| slot.link.is_none()) => {
                 self.stop(StopReason::Link(error));
             }

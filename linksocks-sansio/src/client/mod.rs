@@ -10,13 +10,14 @@ use crate::channel::Origin;
 use crate::config::ClientConfig;
 use crate::error::{ChannelError, OpenError, StopReason};
 use crate::event::Event;
-use crate::ids::{InstanceId, LinkId, ListenerId};
+use crate::ids::{InstanceId, LinkId, ListenerId, Ticket};
 use crate::io::{Action, Command, Engine, Input, Output, sealed};
-use crate::link::{LinkPhase, Role};
-use crate::relay::{EngineTimer, Notice, Relay, Shutdown, Timer, close_code};
+use crate::link::LinkEnd;
+use crate::relay::{EngineTimer, Notice, Relay, Role, Timer, close_code, handle_input};
 use crate::secret::Token;
 use crate::socks5::TargetAddr;
 use crate::stats::Stats;
+use crate::wire::Message;
 
 /// A LinkSocks client.
 ///
@@ -34,7 +35,6 @@ pub struct ClientEngine {
     listener: Option<ListenerId>,
     /// Wishes that wait for a link.
     waiting: VecDeque<(Origin, TargetAddr)>,
-    shutdown: Shutdown,
 }
 
 /// The place of one link.
@@ -51,7 +51,7 @@ impl ClientEngine {
     /// Starts a client. `seed` is its only randomness; `now` its first instant.
     #[must_use]
     pub fn new(config: ClientConfig, seed: [u8; 32], now: Instant) -> Self {
-        let mut relay = Relay::new(config.relay.clone(), seed, now);
+        let mut relay = Relay::new(config.relay.clone(), seed, now, close_code::NORMAL);
         let instance = relay.rng.instance_id();
         let slot = || Slot { link: None, backoff: Backoff::new(config.backoff.clone()), proven: false };
         let slots: Vec<_> = std::iter::repeat_with(slot).take(config.links.max(1)).collect();
@@ -63,7 +63,6 @@ impl ClientEngine {
             next_slot: 0,
             listener: None,
             waiting: VecDeque::new(),
-            shutdown: Shutdown::default(),
             config,
         };
         if client.config.listen_early {
@@ -83,7 +82,7 @@ impl ClientEngine {
 
     /// Gives `target` to a link, or lets it wait for one.
     fn want(&mut self, origin: Origin, target: TargetAddr) {
-        if self.shutdown.is_begun() {
+        if self.relay.is_shutting_down() {
             self.relay.refuse(origin, OpenError::Shutdown);
         } else if let Some(link) = self.next_ready_link() {
             self.relay.open_channel(link, origin, target);
@@ -121,22 +120,17 @@ impl ClientEngine {
         self.relay.refuse(origin, OpenError::NoLink);
     }
 
-    fn on_command(&mut self, command: Command) {
-        match command {
-            Command::Open { ticket, target } => match target.validate() {
-                Ok(()) => self.want(Origin::Embed(ticket), target),
-                Err(error) => {
-                    self.relay.refuse_ticket(ticket, ChannelError::InvalidTarget(error).into());
-                }
-            },
-            Command::Shutdown { drain } => {
-                self.stop_listening();
-                for (origin, _) in std::mem::take(&mut self.waiting) {
-                    self.relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(origin)));
-                    self.relay.refuse(origin, OpenError::Shutdown);
-                }
-                self.shutdown.begin(&mut self.relay, drain);
-            }
+    fn on_open(&mut self, ticket: Ticket, target: TargetAddr) {
+        match target.validate() {
+            Ok(()) => self.want(Origin::Embed(ticket), target),
+            Err(error) => self.relay.refuse_ticket(ticket, ChannelError::InvalidTarget(error).into()),
+        }
+    }
+
+    fn refuse_waiting(&mut self) {
+        for (origin, _) in std::mem::take(&mut self.waiting) {
+            self.relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(origin)));
+            self.relay.refuse(origin, OpenError::Shutdown);
         }
     }
 
@@ -146,64 +140,77 @@ impl ClientEngine {
         }
     }
 
+    /// Ends for good: everything is dropped.
+    fn stop(&mut self, reason: StopReason) {
+        self.stop_listening();
+        self.refuse_waiting();
+        self.relay.stop(reason);
+    }
+}
+
+impl Role for ClientEngine {
+    fn relay(&mut self) -> &mut Relay {
+        &mut self.relay
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the relay matches what is left")]
+    fn apply(&mut self, input: Input) {
+        match input {
+            Input::Command(Command::Open { ticket, target }) => self.on_open(ticket, target),
+            Input::LinkOffered { ticket, .. } => {
+                self.relay.act(Action::RejectLink { ticket, status: 404, reason: "not a server" });
+            }
+            Input::LinkOpened { link, response } => self.on_opened(link, &response),
+            Input::LinkFailed { link, error } => self.on_open_failed(link, error),
+            Input::ListenerOpened { listener, local } if self.listener == Some(listener) => {
+                self.relay.tell(Event::SocksListening { local });
+                self.relay.grant_accepts(listener);
+            }
+            Input::ListenerFailed { listener, error } if self.listener == Some(listener) => {
+                self.relay.forget_listener(listener);
+                self.listener = None;
+                if let Some(address) = self.config.listen {
+                    self.stop(StopReason::Listen { address, error });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A message before the server's verdict.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all that is not expected is wrong")]
+    fn on_login_message(&mut self, link: LinkId, message: Message) {
+        match message {
+            Message::AuthResponse(response) => self.on_verdict(link, response),
+            Message::Log(_) | Message::Partners(_) | Message::Direct(_) | Message::Unknown(_) => {}
+            _ => self.relay.protocol_error(link, "a message before the authentication".to_owned()),
+        }
+    }
+
+    fn on_timer(&mut self, timer: EngineTimer) {
+        match timer {
+            EngineTimer::Slot(slot) => self.connect(slot),
+            EngineTimer::Wanted(origin) => self.on_wait_timeout(origin),
+        }
+    }
+
     fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Wanted { origin, target } => self.want(origin, target),
             Notice::LinkDialed { link, socket } => self.on_dialed(link, socket),
             Notice::LinkReady { link } => self.on_ready(link),
-            Notice::LinkDown { link, role: Role::Client { slot }, authenticated, error } => {
+            Notice::LinkDown { link, end: LinkEnd::Client { slot }, authenticated, error } => {
                 self.on_down(link, slot, authenticated, error);
             }
-            Notice::LinkDown { role: Role::Server { .. }, .. } => {}
+            Notice::LinkDown { end: LinkEnd::Server { .. }, .. } => {}
             Notice::ConnectRequested { link, connect } => {
                 self.relay.refuse_connect(link, connect.channel, &ChannelError::NotADialSide);
             }
+            Notice::ShutdownBegun => {
+                self.stop_listening();
+                self.refuse_waiting();
+            }
         }
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the relay matches what is left")]
-    fn apply(&mut self, input: Input) {
-        let relay = &mut self.relay;
-        match input {
-            Input::Timeout => {}
-            Input::Command(command) => self.on_command(command),
-            Input::LinkOffered { ticket, .. } => {
-                relay.act(Action::RejectLink { ticket, status: 404, reason: "not a server" });
-            }
-            Input::LinkOpened { link, response } => self.on_opened(link, &response),
-            Input::LinkFailed { link, error } => self.on_open_failed(link, error),
-            Input::LinkReceived { link, message } => {
-                let length = message.len();
-                match relay.receive(link, message) {
-                    None => {}
-                    Some((LinkPhase::Ready, message)) => relay.on_message(link, message, length),
-                    Some((LinkPhase::AwaitingHello, message)) => relay.on_hello(link, &message),
-                    Some((_, message)) => self.on_login_message(link, message),
-                }
-                self.relay.grant_receive(link);
-            }
-            Input::ListenerOpened { listener, local } => {
-                if self.listener == Some(listener) {
-                    relay.tell(Event::SocksListening { local });
-                    relay.grant_accepts(listener);
-                }
-            }
-            Input::ListenerFailed { listener, error } => {
-                if relay.on_listener_failed(listener)
-                    && let Some(address) = self.config.listen
-                {
-                    self.listener = None;
-                    self.stop(StopReason::Listen { address, error });
-                }
-            }
-            input => relay.apply(input),
-        }
-    }
-
-    /// Ends for good: everything is dropped.
-    fn stop(&mut self, reason: StopReason) {
-        self.stop_listening();
-        self.shutdown.stop(&mut self.relay, reason);
     }
 }
 
@@ -211,21 +218,7 @@ impl sealed::Sealed for ClientEngine {}
 
 impl Engine for ClientEngine {
     fn handle_input(&mut self, now: Instant, input: Input) {
-        if self.shutdown.is_over() {
-            return;
-        }
-        self.relay.advance(now);
-        while let Some(due) = self.relay.next_due() {
-            match self.relay.on_timer(due) {
-                None => {}
-                Some(EngineTimer::Slot(slot)) => self.connect(slot),
-                Some(EngineTimer::Wanted(origin)) => self.on_wait_timeout(origin),
-                Some(EngineTimer::Shutdown) => self.shutdown.on_timer(&mut self.relay, close_code::NORMAL),
-            }
-            self.settle();
-        }
-        self.apply(input);
-        self.settle();
+        handle_input(self, now, input);
     }
 
     fn poll_output(&mut self) -> Output {
@@ -234,15 +227,5 @@ impl Engine for ClientEngine {
 
     fn stats(&self) -> Stats {
         self.relay.stats()
-    }
-}
-
-impl ClientEngine {
-    /// Takes up what the relay has left to decide.
-    fn settle(&mut self) {
-        while let Some(notice) = self.relay.notices.pop_front() {
-            self.on_notice(notice);
-        }
-        self.shutdown.advance(&mut self.relay, close_code::NORMAL);
     }
 }

@@ -24,7 +24,7 @@ use crate::relay::{Login, Owner};
 
 /// Which end of a link we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum LinkEnd {
     /// We opened it, for this slot.
     Client { slot: usize },
     /// We accepted it from this address.
@@ -51,7 +51,7 @@ pub(crate) enum LinkPhase {
 /// One WebSocket between two peers.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) role: Role,
+    pub(crate) end: LinkEnd,
     pub(crate) phase: LinkPhase,
     /// Offered (client, opening) or accepted.
     pub(crate) extensions: Extensions,
@@ -79,9 +79,9 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(role: Role, extensions: Extensions, config: &RelayConfig, now: Instant) -> Self {
+    pub(crate) fn new(end: LinkEnd, extensions: Extensions, config: &RelayConfig, now: Instant) -> Self {
         Self {
-            role,
+            end,
             phase: LinkPhase::Opening,
             extensions,
             peer_window: None,

@@ -7,6 +7,10 @@ use crate::config::Limits;
 /// Shorter intervals say nothing about the rate.
 const MIN_INTERVAL: Duration = Duration::from_millis(5);
 
+/// The cap until the rate is known: a fast link soon has a longer one, and on a slow one the first
+/// messages don't hold up what comes behind them for long.
+const FIRST_CAP: usize = 256 * 1024;
+
 /// Link credit and the message cap. The cap is what the link carries in
 /// [`Limits::message_time`]; credit is twice that, so that the queue stays in the engine, where the
 /// scheduler sees it, and the link never idles.
@@ -28,7 +32,7 @@ impl Pace {
             min: limits.message_min.min(limits.message_max),
             max: limits.message_max,
             time: limits.message_time,
-            cap: limits.message_max,
+            cap: limits.message_max.min(FIRST_CAP),
             in_flight: 0,
             interval: None,
         }
@@ -84,7 +88,7 @@ mod tests {
         let limits = Limits::default();
         let mut pace = Pace::new(&limits);
         let mut now = epoch();
-        assert_eq!(pace.cap(), limits.message_max);
+        assert_eq!(pace.cap(), 256 << 10);
         pace.on_blocked(now);
         // 2.5 MB/s: 50 kB in 20 ms.
         for _ in 0..40 {

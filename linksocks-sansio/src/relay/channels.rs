@@ -1,4 +1,4 @@
-//! The life of channels: how they open, end and fail, on both sides and with both kinds of peers.
+//! The life of open channels: how bytes pass and how they end, with both kinds of peers.
 //!
 //! With the `finish` extension each direction ends on its own: Finish after the last byte; the
 //! channel is over when both have been sent and received. A Disconnect aborts it, except that a
@@ -7,230 +7,18 @@
 //! Without it a Disconnect (empty or `EOF`) ends the sender's direction in order and cuts the
 //! other one; any other text aborts.
 
-use super::dials::DialFailure;
-use super::{Relay, Socket, SocketOwner, Timer};
-use crate::channel::{
-    Channel, GrantedWindow, Inbound, InboundEnd, Origin, Outbound, OutboundEnd, Phase, Side,
-};
-use crate::dial::DialOwner;
+use super::{Relay, Socket, Timer};
+use crate::channel::{Channel, InboundEnd, OutboundEnd, Phase, Side};
 use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
-use crate::ids::{ChannelId, ChannelKey, LinkId, SocketId};
+use crate::ids::{ChannelId, ChannelKey, LinkId};
 use crate::io::{Action, ReadBuf};
-use crate::socks5::{Reply, TargetAddr, TargetError};
-use crate::wire::{
-    Compression, Connect, ConnectRequest, ConnectResponse, Data, Disconnect, Message, Window, seal_tcp,
-};
+use crate::wire::{Compression, Data, Disconnect, Window, seal_tcp};
 
 /// The text of a Disconnect that is no error (as real programs write it).
 const EOF: &str = "EOF";
 
-/// The answer to a resume that can't be continued without a hole (as real programs write it).
-const EXPIRED: &str = "channel expired";
-
 impl Relay {
-    // ---- opening: SOCKS side
-
-    /// Asks the peer of `link` to connect to `target`.
-    pub(crate) fn open_channel(&mut self, link: LinkId, origin: Origin, target: TargetAddr) {
-        let id = self.rng.channel_id();
-        let host = target.wire_host().into_owned();
-        let length = host.len();
-        let request = ConnectRequest::Tcp { address: host, port: target.port };
-        let connect = Message::Connect(Connect { channel: id, request, resume: false }).encode();
-        let refusal = match (connect, self.has_room(link)) {
-            (Ok(connect), true) => {
-                let key = self.add_channel(link, id, Side::Socks, target, Phase::Connecting(origin));
-                self.bind_session(origin, key);
-                self.send_control(link, connect);
-                self.set_timer(Timer::Response(key), self.config.timeouts.response);
-                return;
-            }
-            (Ok(_), false) => OpenError::TooMany,
-            (Err(_), _) => OpenError::Connect(ChannelError::InvalidTarget(TargetError::HostTooLong(length))),
-        };
-        self.refuse(origin, refusal);
-    }
-
-    fn has_room(&self, link: LinkId) -> bool {
-        let limit = self.config.limits.channels_per_link;
-        self.links.get(link).is_some_and(|link| link.channels.len() < limit)
-    }
-
-    fn add_channel(
-        &mut self,
-        link_id: LinkId,
-        id: ChannelId,
-        side: Side,
-        target: TargetAddr,
-        phase: Phase,
-    ) -> ChannelKey {
-        let link = self.links.get(link_id);
-        let channel = Channel {
-            link: link_id,
-            id,
-            side,
-            target,
-            phase,
-            extensions: link.map(|link| link.extensions).unwrap_or_default(),
-            inbound: Inbound::default(),
-            outbound: Outbound::new(link.and_then(|link| link.peer_window)),
-            granted: GrantedWindow::new(self.config.extensions.window),
-            on_wire: true,
-            local_eof: false,
-            end_sent: false,
-            write_shut: false,
-            charged: 0,
-            waiting_since: self.now,
-            last_data: self.now,
-            sent: 0,
-            received: 0,
-            error: None,
-        };
-        let key = self.channels.insert(channel);
-        if let Some(link) = self.links.get_mut(link_id) {
-            link.channels.insert(id, key);
-        }
-        self.totals.channels_opened += 1;
-        key
-    }
-
-    /// The target is connected, as the peer says or its Data implies.
-    fn confirm_channel(&mut self, key: ChannelKey) {
-        let Some(Channel { phase: Phase::Connecting(origin), .. }) = self.channels.get(key) else { return };
-        let origin = *origin;
-        self.timers.cancel(Timer::Response(key));
-        let early = match origin {
-            Origin::Socks(socket) => {
-                let early = self.take_session(socket, SocketOwner::Channel(key)).unwrap_or_default();
-                self.set_open(key, socket);
-                self.reply(socket, Reply::Succeeded);
-                early
-            }
-            Origin::Embed(ticket) => {
-                let longest = self.longest_message(key);
-                let mut socket = Socket::new(SocketOwner::Channel(key), self.config.limits.read_min);
-                let read = socket.pacer.top_up(longest).unwrap_or_default();
-                let socket = self.sockets.insert(socket);
-                self.act(Action::AdoptSocket { ticket, socket, read });
-                self.set_open(key, socket);
-                return;
-            }
-        };
-        if !early.bytes.is_empty() {
-            self.on_local_data(key, ReadBuf::copy_from(&early.bytes));
-        }
-        if early.eof {
-            self.on_local_eof(key);
-        }
-        self.grant_read(key);
-    }
-
-    fn set_open(&mut self, key: ChannelKey, socket: SocketId) {
-        if let Some(channel) = self.channels.get_mut(key) {
-            channel.phase = Phase::Open(socket);
-            let event = Event::ChannelOpened { channel: channel.as_ref(), target: channel.target.clone() };
-            self.tell(event);
-        }
-    }
-
-    pub(crate) fn on_connect_response(&mut self, link: LinkId, response: ConnectResponse) {
-        let Some(key) = self.find_channel(link, response.channel) else { return };
-        let Some(channel) = self.channels.get(key) else { return };
-        if channel.side == Side::Dial {
-            return;
-        }
-        match (channel.phase, response.result) {
-            (_, Ok(())) => self.confirm_channel(key),
-            (_, Err(text)) => self.abort_channel(key, ChannelError::Refused(text)),
-        }
-    }
-
-    pub(super) fn on_response_timeout(&mut self, key: ChannelKey) {
-        self.reset_channel(key, ChannelError::ResponseTimeout(self.config.timeouts.response));
-    }
-
-    /// The application that wanted a channel has gone.
-    pub(super) fn abandon_channel(&mut self, key: ChannelKey, error: SocketError) {
-        self.disconnect(key, &ChannelError::Socket(error));
-        self.remove_channel(key, Some(ChannelError::Socket(error)));
-    }
-
-    // ---- opening: dial side
-
-    /// Connects to a target for the peer of `link`.
-    pub(crate) fn accept_connect(&mut self, link: LinkId, connect: Connect) {
-        if connect.resume {
-            // Continuing an old channel could leave a hole in its stream, dialling again a break.
-            let expired = Disconnect { channel: connect.channel, error: Some(EXPIRED.to_owned()) };
-            self.send_control(link, expired.encode());
-            return;
-        }
-        let error = match self.check_connect(link, &connect) {
-            Ok(target) => {
-                self.dial_channel(link, connect.channel, target);
-                return;
-            }
-            Err(error) => error,
-        };
-        self.refuse_connect(link, connect.channel, &error);
-    }
-
-    fn check_connect(&self, link: LinkId, connect: &Connect) -> Result<TargetAddr, ChannelError> {
-        if self
-            .find_channel(link, connect.channel)
-            .or_else(|| self.find_sibling(link, connect.channel))
-            .is_some()
-        {
-            return Err(ChannelError::Duplicate);
-        }
-        if !self.has_room(link) {
-            return Err(ChannelError::TooMany);
-        }
-        match &connect.request {
-            ConnectRequest::Tcp { address, port } => Ok(TargetAddr::from_wire(address, *port)?),
-            ConnectRequest::Udp => Err(ChannelError::Unsupported("UDP")),
-            ConnectRequest::Unknown(_) => Err(ChannelError::Unsupported("the protocol")),
-        }
-    }
-
-    fn dial_channel(&mut self, link: LinkId, id: ChannelId, target: TargetAddr) {
-        // The channel exists before its dial, which refers to it.
-        let key = self.add_channel(link, id, Side::Dial, target.clone(), Phase::SendingRest);
-        let dial = self.start_dial(DialOwner::Channel(key), target);
-        if let Some(channel) = self.channels.get_mut(key) {
-            channel.phase = Phase::Dialing(dial);
-        }
-    }
-
-    pub(crate) fn refuse_connect(&mut self, link: LinkId, channel: ChannelId, error: &ChannelError) {
-        let response = ConnectResponse { channel, result: Err(error.to_string()) };
-        self.send_control(link, response.encode());
-    }
-
-    pub(super) fn on_target_connected(&mut self, key: ChannelKey, socket: SocketId) {
-        let Some(channel) = self.channels.get(key) else { return };
-        let (link, response) = (channel.link, ConnectResponse { channel: channel.id, result: Ok(()) });
-        if channel.on_wire {
-            self.send_control(link, response.encode());
-        }
-        if let Some(socket) = self.sockets.get_mut(socket) {
-            socket.owner = SocketOwner::Channel(key);
-        }
-        self.set_open(key, socket);
-        self.deliver(key);
-    }
-
-    pub(super) fn on_target_failed(&mut self, key: ChannelKey, failure: DialFailure) {
-        let Some(channel) = self.channels.get(key) else { return };
-        let target = channel.target.to_string();
-        let error = match failure {
-            DialFailure::Error(error) => ChannelError::Dial { target, error },
-            DialFailure::Timeout => ChannelError::DialTimeout { target },
-        };
-        self.reset_channel(key, error);
-    }
-
     // ---- link → socket
 
     pub(crate) fn on_data(&mut self, link: LinkId, data: Data, length: usize) {
@@ -520,7 +308,7 @@ impl Relay {
         self.abort_channel(key, error);
     }
 
-    fn disconnect(&mut self, key: ChannelKey, error: &ChannelError) {
+    pub(super) fn disconnect(&mut self, key: ChannelKey, error: &ChannelError) {
         if let Some(channel) = self.channels.get(key)
             && channel.on_wire
         {
@@ -553,7 +341,7 @@ impl Relay {
         }
     }
 
-    fn remove_channel(&mut self, key: ChannelKey, error: Option<ChannelError>) -> Option<Channel> {
+    pub(super) fn remove_channel(&mut self, key: ChannelKey, error: Option<ChannelError>) -> Option<Channel> {
         self.leave_wire(key);
         self.timers.cancel(Timer::Response(key));
         self.timers.cancel(Timer::HalfClose(key));
@@ -570,19 +358,21 @@ impl Relay {
         Some(channel)
     }
 
-    /// Ends all channels with a reason, at both ends.
-    pub(crate) fn reset_all_channels(&mut self, error: &ChannelError) {
+    /// Answers all who wait for a channel.
+    pub(super) fn refuse_pending(&mut self) {
         for key in self.channels.ids() {
-            self.reset_channel(key, error.clone());
+            if let Some(Channel { phase: Phase::Connecting(_), .. }) = self.channels.get(key) {
+                self.abort_channel(key, ChannelError::Shutdown);
+            }
         }
     }
 
-    fn find_channel(&self, link: LinkId, id: ChannelId) -> Option<ChannelKey> {
+    pub(super) fn find_channel(&self, link: LinkId, id: ChannelId) -> Option<ChannelKey> {
         self.links.get(link)?.channels.get(&id).copied()
     }
 
     /// Looks for a channel on the other links of the same process.
-    fn find_sibling(&self, link: LinkId, id: ChannelId) -> Option<ChannelKey> {
+    pub(super) fn find_sibling(&self, link: LinkId, id: ChannelId) -> Option<ChannelKey> {
         let owner = self.links.get(link)?.owner?;
         self.owners.get(&owner)?.iter().find_map(|sibling| self.find_channel(*sibling, id))
     }

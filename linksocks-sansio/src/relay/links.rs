@@ -10,7 +10,7 @@ use crate::error::{ChannelError, LinkError, SocketError};
 use crate::event::Event;
 use crate::ids::LinkId;
 use crate::io::{Action, CloseFrame, FrameViolation, LinkClose, MAX_CLOSE_REASON, Output, receive_cost};
-use crate::link::{Extensions, Link, LinkPhase, Role};
+use crate::link::{Extensions, Link, LinkEnd, LinkPhase};
 use crate::wire::{self, DecodeError, Hello, Message};
 
 /// WebSocket close codes (RFC 6455 section 7.4.1, IANA registry) that we send.
@@ -41,15 +41,16 @@ pub(crate) enum Ending {
 }
 
 impl Relay {
-    /// The upgrade is done: the peer has to authenticate, or we.
-    pub(crate) fn link_opened(&mut self, id: LinkId) {
+    /// The upgrade is done: the peer has to authenticate, or we. `None` if the link is being
+    /// closed already.
+    pub(crate) fn link_opened(&mut self, id: LinkId) -> Option<&mut Link> {
         let timeout = self.config.timeouts.authentication;
-        if let Some(link) = self.links.get_mut(id) {
-            link.phase = LinkPhase::Authenticating;
-            link.keep_alive.last_heard = self.now;
-            self.set_timer(Timer::LinkLogin(id), timeout);
-            self.grant_receive(id);
-        }
+        let link = self.links.get_mut(id).filter(|link| link.phase == LinkPhase::Opening)?;
+        link.phase = LinkPhase::Authenticating;
+        link.keep_alive.last_heard = self.now;
+        self.set_timer(Timer::LinkLogin(id), timeout);
+        self.grant_receive(id);
+        self.links.get_mut(id)
     }
 
     /// Authentication is done. With extensions the Hellos follow: the server's first.
@@ -59,7 +60,7 @@ impl Relay {
             self.link_ready(id);
         } else {
             link.phase = LinkPhase::AwaitingHello;
-            if matches!(link.role, Role::Server { .. }) {
+            if matches!(link.end, LinkEnd::Server { .. }) {
                 let hello = self.hello(id);
                 self.send_control(id, hello);
             }
@@ -97,7 +98,7 @@ impl Relay {
             return;
         }
         link.peer_window = hello.window.filter(|_| link.extensions.window);
-        if matches!(link.role, Role::Client { .. }) {
+        if matches!(link.end, LinkEnd::Client { .. }) {
             let hello = self.hello(id);
             self.send_control(id, hello);
         }
@@ -159,7 +160,7 @@ impl Relay {
             Message::Disconnect(disconnect) => self.on_disconnect(id, disconnect),
             Message::Window(window) if extensions.window => self.on_window(id, window),
             Message::Finish(finish) if extensions.finish => self.on_finish(id, finish.channel),
-            Message::Log(log) if matches!(link.role, Role::Client { .. }) => {
+            Message::Log(log) if matches!(link.end, LinkEnd::Client { .. }) => {
                 self.tell(Event::PeerLog { link: id, level: log.level, message: log.msg });
             }
             Message::Hello(_) if !extensions.is_empty() => {
@@ -238,7 +239,7 @@ impl Relay {
         }
         let opening = link.phase == LinkPhase::Opening;
         let authenticated = matches!(link.phase, LinkPhase::AwaitingHello | LinkPhase::Ready);
-        let (role, dial, owner) = (link.role, link.dial.take(), link.owner.take());
+        let (end, dial, owner) = (link.end, link.dial.take(), link.owner.take());
         link.phase = LinkPhase::Closing;
         let channels: Vec<_> = link.channels.values().copied().collect();
         for channel in channels {
@@ -266,7 +267,7 @@ impl Relay {
             }
             (Ending::Close(_) | Ending::Drop, None) => self.close_link(id, None),
         }
-        self.notices.push_back(Notice::LinkDown { link: id, role, authenticated, error });
+        self.notices.push_back(Notice::LinkDown { link: id, end, authenticated, error });
     }
 
     fn forget_owner(&mut self, owner: Owner, id: LinkId) {
@@ -300,18 +301,16 @@ impl Relay {
 
     pub(super) fn on_login_timeout(&mut self, id: LinkId) {
         let Some(link) = self.links.get(id) else { return };
-        let (error, ending) = match (link.phase, link.role) {
+        let (error, ending) = match (link.phase, link.end) {
             (LinkPhase::Opening, _) => ("the WebSocket did not open in time", Ending::Drop),
-            (_, Role::Client { .. }) => {
+            (_, LinkEnd::Client { .. }) => {
                 ("the server did not authenticate in time", Ending::Close(close_code::POLICY_VIOLATION))
             }
-            (_, Role::Server { .. }) => {
+            (_, LinkEnd::Server { .. }) => {
                 ("the client did not authenticate in time", Ending::Close(close_code::POLICY_VIOLATION))
             }
         };
-        if link.phase == LinkPhase::Authenticating && matches!(link.role, Role::Server { .. }) {
-            self.send_auth_failure(id, error);
-        }
+        // No AuthResponse: a client would take its token for wrong and give up.
         self.end_link(id, LinkError::Timeout(error), ending);
     }
 
@@ -374,8 +373,8 @@ impl Relay {
         Ok(())
     }
 
-    pub(crate) fn add_link(&mut self, role: Role, extensions: Extensions) -> LinkId {
-        self.links.insert(Link::new(role, extensions, &self.config, self.now))
+    pub(crate) fn add_link(&mut self, end: LinkEnd, extensions: Extensions) -> LinkId {
+        self.links.insert(Link::new(end, extensions, &self.config, self.now))
     }
 }
 

@@ -7,6 +7,8 @@ mod channels;
 mod dials;
 mod links;
 mod memory;
+mod opening;
+mod role;
 mod send;
 mod shutdown;
 mod socks;
@@ -18,22 +20,23 @@ use std::time::{Duration, Instant};
 
 use crate::arena::Arena;
 use crate::channel::{Channel, EarlyInput, Origin, ReadPacer};
-use crate::config::RelayConfig;
+use crate::config::{Limits, RelayConfig};
 use crate::dial::{Dial, DialKey};
-use crate::error::{LinkError, OpenError, StopReason};
+use crate::error::{LinkError, OpenError};
 use crate::event::Event;
 use crate::ids::{ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
-use crate::io::{Action, Input, Output};
-use crate::link::{Link, ReceiveBudget, Role};
+use crate::io::{Action, Command, Input, Output};
+use crate::link::{Link, LinkEnd, ReceiveBudget};
 use crate::rng::EngineRng;
 use crate::secret::Credentials;
 use crate::socks5::{Handshake, TargetAddr};
 use crate::stats::Stats;
 use crate::timer::{Due, TimerQueue};
 use crate::wire;
+use shutdown::Shutdown;
 
 pub(crate) use links::{Ending, close_code};
-pub(crate) use shutdown::Shutdown;
+pub(crate) use role::{Role, handle_input};
 
 /// A deadline that fires this much late proves only that we were away (suspended, starved).
 const AWAY: Duration = Duration::from_secs(1);
@@ -51,7 +54,9 @@ pub(crate) enum Notice {
     /// A link is ready for channels.
     LinkReady { link: LinkId },
     /// A link is gone.
-    LinkDown { link: LinkId, role: Role, authenticated: bool, error: LinkError },
+    LinkDown { link: LinkId, end: LinkEnd, authenticated: bool, error: LinkError },
+    /// Nothing new is to be accepted any more.
+    ShutdownBegun,
     /// The peer asks us to connect to a target.
     ConnectRequested { link: LinkId, connect: wire::Connect },
 }
@@ -77,6 +82,8 @@ pub(crate) enum Timer {
     Handshake(SocketId),
     /// Look for stalled channels: of a link, or of all lost links.
     Stall(Option<LinkId>),
+    /// Shutting down must make its next step.
+    Shutdown,
     /// One of the engine's own.
     Engine(EngineTimer),
 }
@@ -84,8 +91,6 @@ pub(crate) enum Timer {
 /// What a deadline of an engine is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum EngineTimer {
-    /// Shutting down must make its next step.
-    Shutdown,
     /// A client's link slot may try again.
     Slot(usize),
     /// A wanted channel must have found a link.
@@ -103,7 +108,11 @@ impl Timer {
             | Self::Dial(_)
             | Self::Handshake(_)
             | Self::Stall(_) => true,
-            Self::LinkKeepAlive(_) | Self::LinkClose(_) | Self::DialStagger(_) | Self::Engine(_) => false,
+            Self::LinkKeepAlive(_)
+            | Self::LinkClose(_)
+            | Self::DialStagger(_)
+            | Self::Shutdown
+            | Self::Engine(_) => false,
         }
     }
 }
@@ -181,11 +190,14 @@ pub(crate) struct Relay {
     /// What waits of channels whose link is lost.
     detached: ReceiveBudget,
     totals: Stats,
-    stopped: bool,
+    shutdown: Shutdown,
+    /// The code of the close frames that tell peers of the shutdown.
+    farewell: u16,
 }
 
 impl Relay {
-    pub(crate) fn new(config: RelayConfig, seed: [u8; 32], now: Instant) -> Self {
+    pub(crate) fn new(mut config: RelayConfig, seed: [u8; 32], now: Instant, farewell: u16) -> Self {
+        config.limits.message_max = config.limits.message_max.max(Limits::LEAST_MESSAGE_MAX);
         Self {
             rng: EngineRng::new(seed),
             now,
@@ -202,7 +214,8 @@ impl Relay {
             sendable: VecDeque::new(),
             detached: ReceiveBudget::new(config.limits.link_receive_budget),
             totals: Stats::default(),
-            stopped: false,
+            shutdown: Shutdown::No,
+            farewell,
             config,
         }
     }
@@ -241,14 +254,16 @@ impl Relay {
             Timer::DialStagger(dial) => self.try_next_address(dial),
             Timer::Handshake(socket) => self.on_handshake_timeout(socket),
             Timer::Stall(link) => self.on_stall_check(link),
+            Timer::Shutdown => self.on_shutdown_timer(),
             Timer::Engine(timer) => return Some(timer),
         }
         None
     }
 
-    /// Acts on an input that concerns no decision of the engine.
-    pub(crate) fn apply(&mut self, input: Input) {
+    /// Acts on an input, or returns it if the engine has to decide.
+    fn apply(&mut self, input: Input) -> Option<Input> {
         match input {
+            Input::Timeout => {}
             Input::LinkInvalid { link, violation } => self.on_violation(link, violation),
             Input::LinkWritten { link, bytes } => self.on_link_written(link, bytes),
             Input::LinkPong { link } => self.on_pong(link),
@@ -261,20 +276,20 @@ impl Relay {
             Input::SocketWritten { socket, bytes } => self.on_socket_written(socket, bytes),
             Input::SocketClosed { socket } => self.on_socket_closed(socket),
             Input::Resolved { query, result } => self.on_resolved(query, result),
-            // For the engines.
-            Input::Timeout
-            | Input::Command(_)
+            Input::Command(Command::Shutdown { drain }) => self.begin_shutdown(drain),
+            Input::Command(Command::Open { .. })
             | Input::LinkOffered { .. }
             | Input::LinkOpened { .. }
             | Input::LinkFailed { .. }
             | Input::LinkReceived { .. }
             | Input::ListenerOpened { .. }
-            | Input::ListenerFailed { .. } => {}
+            | Input::ListenerFailed { .. } => return Some(input),
         }
+        None
     }
 
     pub(crate) fn push(&mut self, output: Output) {
-        if !self.stopped {
+        if !self.is_stopped() {
             self.outputs.push_back(output);
         }
     }
@@ -297,7 +312,7 @@ impl Relay {
                 return output;
             }
             if !self.send_next() {
-                let deadline = if self.stopped { None } else { self.timers.next() };
+                let deadline = if self.is_stopped() { None } else { self.timers.next() };
                 return Output::Timeout(deadline);
             }
         }
@@ -313,25 +328,6 @@ impl Relay {
 
     pub(crate) fn refuse_ticket(&mut self, ticket: Ticket, error: OpenError) {
         self.act(Action::Refuse { ticket, error });
-    }
-
-    /// Whether there is something that a graceful end waits for.
-    pub(crate) fn has_channels(&self) -> bool {
-        !self.channels.is_empty()
-    }
-
-    /// Says the last word: whatever is still done is not told any more.
-    fn stop(&mut self, reason: StopReason) {
-        self.outputs.retain(|output| matches!(output, Output::Event(_) | Output::Action(_)));
-        self.act(Action::Stop { reason });
-        self.stopped = true;
-        self.sendable.clear();
-        self.timers = TimerQueue::default();
-    }
-
-    /// Whether no socket and no link is left.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.sockets.is_empty() && self.links.is_empty()
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Ending, EngineTimer, Relay, Timer};
+use super::{Ending, Notice, Relay, Timer};
 use crate::error::{ChannelError, LinkError, StopReason};
+use crate::io::{Action, Output};
+use crate::timer::TimerQueue;
 
 /// How far the end of an engine has come.
-#[derive(Debug, Default)]
-pub(crate) enum Shutdown {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Shutdown {
     /// Running.
     #[default]
     No,
@@ -19,58 +21,65 @@ pub(crate) enum Shutdown {
     Stopped,
 }
 
-impl Shutdown {
-    pub(crate) fn is_begun(&self) -> bool {
-        !matches!(self, Self::No)
+impl Relay {
+    /// Whether nothing new is accepted any more.
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.shutdown != Shutdown::No
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        matches!(self, Self::Stopped)
+    /// Whether the last word has been said.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.shutdown == Shutdown::Stopped
     }
 
-    pub(crate) fn begin(&mut self, relay: &mut Relay, drain: Duration) {
-        if !self.is_begun() {
-            *self = Self::Draining;
-            relay.set_timer(Timer::Engine(EngineTimer::Shutdown), drain);
+    pub(crate) fn begin_shutdown(&mut self, drain: Duration) {
+        if !self.is_shutting_down() {
+            self.shutdown = Shutdown::Draining;
+            self.set_timer(Timer::Shutdown, drain);
+            self.notices.push_back(Notice::ShutdownBegun);
         }
     }
 
     /// Goes on as soon as there is nothing to wait for.
-    pub(crate) fn advance(&mut self, relay: &mut Relay, code: u16) {
-        if matches!(self, Self::Draining) && !relay.has_channels() {
-            self.close(relay, code);
+    pub(super) fn advance_shutdown(&mut self) {
+        if self.shutdown == Shutdown::Draining && self.channels.is_empty() {
+            self.close_everything();
         }
-        if matches!(self, Self::Closing) && relay.is_quiet() {
-            self.stop(relay, StopReason::Shutdown);
+        if self.shutdown == Shutdown::Closing && self.sockets.is_empty() && self.links.is_empty() {
+            self.stop(StopReason::Shutdown);
         }
     }
 
     /// Goes on although there is something to wait for.
-    pub(crate) fn on_timer(&mut self, relay: &mut Relay, code: u16) {
-        match self {
-            Self::Draining => self.close(relay, code),
-            Self::Closing => self.stop(relay, StopReason::Shutdown),
-            Self::No | Self::Stopped => {}
+    pub(super) fn on_shutdown_timer(&mut self) {
+        match self.shutdown {
+            Shutdown::Draining => self.close_everything(),
+            Shutdown::Closing => self.stop(StopReason::Shutdown),
+            Shutdown::No | Shutdown::Stopped => {}
         }
     }
 
-    fn close(&mut self, relay: &mut Relay, code: u16) {
-        *self = Self::Closing;
-        relay.reset_all_channels(&ChannelError::Shutdown);
-        relay.drop_sessions();
-        for link in relay.links.ids() {
-            relay.end_link(link, LinkError::Shutdown, Ending::Close(code));
+    fn close_everything(&mut self) {
+        self.shutdown = Shutdown::Closing;
+        for channel in self.channels.ids() {
+            self.reset_channel(channel, ChannelError::Shutdown);
         }
-        let timeouts = &relay.config.timeouts;
+        self.drop_sessions();
+        for link in self.links.ids() {
+            self.end_link(link, LinkError::Shutdown, Ending::Close(self.farewell));
+        }
+        let timeouts = &self.config.timeouts;
         let longest = timeouts.link_close * 2 + timeouts.close_linger;
-        relay.set_timer(Timer::Engine(EngineTimer::Shutdown), longest);
+        self.set_timer(Timer::Shutdown, longest);
     }
 
-    /// Ends at once.
-    pub(crate) fn stop(&mut self, relay: &mut Relay, reason: StopReason) {
-        if !self.is_over() {
-            *self = Self::Stopped;
-            relay.stop(reason);
-        }
+    /// Ends at once. Whatever is still done is not told any more.
+    pub(crate) fn stop(&mut self, reason: StopReason) {
+        self.refuse_pending();
+        self.outputs.retain(|output| matches!(output, Output::Event(_) | Output::Action(_)));
+        self.act(Action::Stop { reason });
+        self.shutdown = Shutdown::Stopped;
+        self.sendable.clear();
+        self.timers = TimerQueue::default();
     }
 }

@@ -38,9 +38,9 @@ impl Relay {
         }
     }
 
-    /// Whether this is one of ours; an id that has failed is forgotten.
-    pub(crate) fn on_listener_failed(&mut self, listener: ListenerId) -> bool {
-        self.listeners.remove(listener).is_some()
+    /// A listener has failed.
+    pub(crate) fn forget_listener(&mut self, listener: ListenerId) {
+        self.listeners.remove(listener);
     }
 
     /// Lets the driver accept more, topped up at half.

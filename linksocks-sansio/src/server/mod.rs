@@ -9,8 +9,8 @@ use crate::error::{ChannelError, LinkError, OpenError};
 use crate::event::Event;
 use crate::ids::{InstanceId, LinkId, Ticket};
 use crate::io::{Action, Command, Engine, Input, Output, UpgradeRequest, sealed};
-use crate::link::{Extensions, LinkPhase, Role};
-use crate::relay::{Ending, EngineTimer, Login, Notice, Relay, Shutdown, Timer, close_code};
+use crate::link::{Extensions, LinkEnd};
+use crate::relay::{Ending, EngineTimer, Login, Notice, Relay, Role, Timer, close_code, handle_input};
 use crate::secret::{Token, TokenDigest};
 use crate::stats::Stats;
 use crate::url::LINK_PATH;
@@ -28,7 +28,6 @@ pub struct ServerEngine {
     relay: Relay,
     /// Tokens with their digests, in the order of the configuration.
     tokens: Vec<(Token, TokenDigest)>,
-    shutdown: Shutdown,
 }
 
 impl ServerEngine {
@@ -41,8 +40,7 @@ impl ServerEngine {
         });
         Self {
             tokens: tokens.collect(),
-            relay: Relay::new(config.relay, seed, now),
-            shutdown: Shutdown::default(),
+            relay: Relay::new(config.relay, seed, now, close_code::SERVICE_RESTART),
         }
     }
 
@@ -50,7 +48,7 @@ impl ServerEngine {
         let below = request.path.strip_prefix(LINK_PATH);
         let rejection = if !below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
             Some((404, "404 page not found"))
-        } else if self.shutdown.is_begun() {
+        } else if self.relay.is_shutting_down() {
             Some((503, "the server is shutting down"))
         } else {
             self.relay.check_link_limits().err().map(|reason| (503, reason))
@@ -62,7 +60,7 @@ impl ServerEngine {
         let offered = request.extensions.as_deref().map(Extensions::parse).unwrap_or_default();
         let accepted = offered.and(Extensions::from_config(&self.relay.config.extensions));
         let login = self.judge_query(&request.query);
-        let link = self.relay.add_link(Role::Server { peer: request.peer }, accepted);
+        let link = self.relay.add_link(LinkEnd::Server { peer: request.peer }, accepted);
         if let Some(added) = self.relay.links.get_mut(link) {
             added.login = login;
         }
@@ -102,22 +100,15 @@ impl ServerEngine {
     }
 
     fn on_opened(&mut self, id: LinkId) {
-        let Some(link) = self.relay.links.get_mut(id) else { return };
-        let login = link.login.take();
-        self.relay.link_opened(id);
+        let login = self.relay.link_opened(id).and_then(|link| link.login.take());
         if let Some(login) = login {
             self.finish_login(id, login);
         }
     }
 
-    fn on_login_message(&mut self, id: LinkId, message: &Message) {
-        let login = if let Message::Auth(auth) = message { self.judge_auth(auth) } else { Err(INVALID_AUTH) };
-        self.finish_login(id, login);
-    }
-
     fn finish_login(&mut self, id: LinkId, login: Login) {
         let Some(link) = self.relay.links.get(id) else { return };
-        let (Role::Server { peer }, extensions) = (link.role, link.extensions) else { return };
+        let (LinkEnd::Server { peer }, extensions) = (link.end, link.extensions) else { return };
         match login {
             Ok(owner) => {
                 self.relay.send_control(id, AuthResponse::Success { assigned: None }.encode());
@@ -132,17 +123,47 @@ impl ServerEngine {
             }
         }
     }
+}
+
+impl Role for ServerEngine {
+    fn relay(&mut self) -> &mut Relay {
+        &mut self.relay
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the relay matches what is left")]
+    fn apply(&mut self, input: Input) {
+        match input {
+            Input::Command(Command::Open { ticket, .. }) => {
+                self.relay.refuse_ticket(ticket, OpenError::Unsupported);
+            }
+            Input::LinkOffered { ticket, request } => self.on_offer(ticket, &request),
+            Input::LinkOpened { link, .. } => self.on_opened(link),
+            Input::LinkFailed { link, error } => {
+                self.relay.end_link(link, LinkError::Upgrade(error.to_string()), Ending::Gone);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_login_message(&mut self, link: LinkId, message: Message) {
+        let login =
+            if let Message::Auth(auth) = &message { self.judge_auth(auth) } else { Err(INVALID_AUTH) };
+        self.finish_login(link, login);
+    }
+
+    /// A server has none of its own.
+    fn on_timer(&mut self, _: EngineTimer) {}
 
     fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::ConnectRequested { link, connect } => {
-                if self.shutdown.is_begun() {
+                if self.relay.is_shutting_down() {
                     self.relay.refuse_connect(link, connect.channel, &ChannelError::Shutdown);
                 } else {
                     self.relay.accept_connect(link, connect);
                 }
             }
-            Notice::LinkDown { link, role: Role::Server { peer }, authenticated, error } => {
+            Notice::LinkDown { link, end: LinkEnd::Server { peer }, authenticated, error } => {
                 let event = if authenticated {
                     Event::ClientDisconnected { link, peer, error }
                 } else {
@@ -151,46 +172,11 @@ impl ServerEngine {
                 self.relay.tell(event);
             }
             Notice::Wanted { origin, .. } => self.relay.refuse(origin, OpenError::Unsupported),
-            Notice::LinkDown { role: Role::Client { .. }, .. }
+            Notice::LinkDown { end: LinkEnd::Client { .. }, .. }
             | Notice::LinkDialed { .. }
-            | Notice::LinkReady { .. } => {}
+            | Notice::LinkReady { .. }
+            | Notice::ShutdownBegun => {}
         }
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the relay matches what is left")]
-    fn apply(&mut self, input: Input) {
-        let relay = &mut self.relay;
-        match input {
-            Input::Timeout => {}
-            Input::Command(Command::Open { ticket, .. }) => {
-                relay.refuse_ticket(ticket, OpenError::Unsupported);
-            }
-            Input::Command(Command::Shutdown { drain }) => self.shutdown.begin(relay, drain),
-            Input::LinkOffered { ticket, request } => self.on_offer(ticket, &request),
-            Input::LinkOpened { link, .. } => self.on_opened(link),
-            Input::LinkFailed { link, error } => {
-                relay.end_link(link, LinkError::Upgrade(error.to_string()), Ending::Gone);
-            }
-            Input::LinkReceived { link, message } => {
-                let length = message.len();
-                match relay.receive(link, message) {
-                    None => {}
-                    Some((LinkPhase::Ready, message)) => relay.on_message(link, message, length),
-                    Some((LinkPhase::AwaitingHello, message)) => relay.on_hello(link, &message),
-                    Some((_, message)) => self.on_login_message(link, &message),
-                }
-                self.relay.grant_receive(link);
-            }
-            input => relay.apply(input),
-        }
-    }
-
-    /// Takes up what the relay has left to decide.
-    fn settle(&mut self) {
-        while let Some(notice) = self.relay.notices.pop_front() {
-            self.on_notice(notice);
-        }
-        self.shutdown.advance(&mut self.relay, close_code::SERVICE_RESTART);
     }
 }
 
@@ -198,18 +184,7 @@ impl sealed::Sealed for ServerEngine {}
 
 impl Engine for ServerEngine {
     fn handle_input(&mut self, now: Instant, input: Input) {
-        if self.shutdown.is_over() {
-            return;
-        }
-        self.relay.advance(now);
-        while let Some(due) = self.relay.next_due() {
-            if self.relay.on_timer(due) == Some(EngineTimer::Shutdown) {
-                self.shutdown.on_timer(&mut self.relay, close_code::SERVICE_RESTART);
-            }
-            self.settle();
-        }
-        self.apply(input);
-        self.settle();
+        handle_input(self, now, input);
     }
 
     fn poll_output(&mut self) -> Output {

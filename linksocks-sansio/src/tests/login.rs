@@ -140,8 +140,35 @@ fn a_client_that_says_nothing_is_cut_off() {
     offer_link(&mut server, "/socket", None).unwrap();
     server.now += Duration::from_secs(10);
     server.input(Input::Timeout);
-    assert!(rejection(&server.take_sent()).contains("in time"));
-    assert!(server.closed_links[0].1.is_some());
+    assert!(server.take_sent().is_empty(), "a rejection would make it give up for good");
+    assert_eq!(server.closed_links[0].1.as_ref().unwrap().code, 1008);
+}
+
+#[test]
+fn a_link_that_opens_while_it_is_closed_stays_closed() {
+    let mut server = lone_server();
+    let ticket = server.ticket();
+    let request = UpgradeRequest {
+        path: "/socket".into(),
+        query: url_login(TOKEN).split_once('?').unwrap().1.to_owned(),
+        extensions: None,
+        peer: "127.0.0.1:9".parse().unwrap(),
+    };
+    server.input(Input::LinkOffered { ticket, request });
+    server.input(Input::Command(crate::Command::Shutdown { drain: Duration::ZERO }));
+    let (_, link, _) = server.accepted[0];
+    server.input(Input::LinkOpened { link, response: UpgradeResponse::default() });
+    assert!(server.take_sent().is_empty());
+    assert!(!server.events.iter().any(|event| matches!(event, Event::ClientAuthenticated { .. })));
+}
+
+#[test]
+fn a_client_that_gives_up_answers_all_who_wait() {
+    let mut client = lone_client(client_config());
+    let ticket = client.open("127.0.0.1:80");
+    let (link, _) = client.open_link(None);
+    client.receive(link, &Message::AuthResponse(AuthResponse::Failure { error: "no".into() }));
+    assert!(client.stopped.is_some() && client.refused.contains_key(&ticket));
 }
 
 #[test]

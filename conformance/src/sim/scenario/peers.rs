@@ -124,7 +124,7 @@ fn extensions(dice: &mut Dice) -> ExtensionConfig {
 
 fn tight_limits(dice: &mut Dice) -> Limits {
     let mut limits = Limits::default();
-    limits.message_max = dice.size(256, 64 << 10);
+    limits.message_max = dice.size(Limits::LEAST_MESSAGE_MAX, 64 << 10);
     limits.message_min = dice.size(64, limits.message_max);
     limits.read_min = dice.size(64, limits.message_max);
     limits.link_receive_budget = dice.size(16 << 10, 1 << 20);

@@ -13,12 +13,14 @@ use futures_core::Stream;
 use futures_util::future::{Either, select};
 use linksocks_sansio::socks5::{Host, TargetAddr};
 use linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Token};
+use tracing::level_filters::LevelFilter;
 
 use self::pattern::Pattern;
 use super::args::DemoArgs;
+use super::events::Side;
 use super::log::GoDuration;
 use super::parse::Environment;
-use super::{Failure, log, random_token, unless_signalled};
+use super::{Failure, events, log, random_token, unless_signalled};
 use crate::embed::{Client, Server};
 use crate::runtime::Runtime;
 
@@ -37,9 +39,7 @@ pub(super) async fn run<R: Runtime>(
     environment: &Environment,
     signals: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Failure> {
-    if args.debug > 0 {
-        log::init(args.debug, environment);
-    }
+    log::init(log::level(args.debug, LevelFilter::WARN), environment);
     let limit = runtime.sleep(TIME_LIMIT);
     let play = async {
         match select(pin!(play(runtime)), pin!(limit)).await {
@@ -60,14 +60,18 @@ async fn play<R: Runtime>(runtime: R) -> Result<(), Failure> {
 
     let token = Token::new(random_token()?)?;
     let server = ServerConfig::forward(token.clone())?;
-    let server = Server::builder(server).bind(LOOPBACK).start(runtime.clone()).await.map_err(failure)?;
+    let server = Server::builder(server).bind(LOOPBACK);
+    runtime.spawn(events::log_all(Side::Server, server.events()));
+    let server = server.start(runtime.clone()).await?;
     let url = format!("ws://{}", server.local_addr());
     say(&format!("  server       {url}"))?;
 
     let started = Instant::now();
     let mut config = ClientConfig::new(ServerUrl::parse(&url)?, token);
     config.listen = Some(LOOPBACK);
-    let client = Client::builder(config).start(runtime.clone()).await.map_err(failure)?;
+    let client = Client::builder(config);
+    runtime.spawn(events::log_all(Side::Client, client.events()));
+    let client = client.start(runtime.clone()).await?;
     client.ready().await.map_err(failure)?;
     let socks = client.local_addr().ok_or_else(|| failure("the client does not listen"))?;
     say(&format!("  client       socks5://{socks}, ready in {}\n", GoDuration(started.elapsed())))?;

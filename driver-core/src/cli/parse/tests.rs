@@ -1,0 +1,224 @@
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+
+use super::super::args::{ClientArgs, Command, ServerArgs};
+use super::{Environment, command, parse};
+
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
+fn run(line: &str, variables: Variables<'_>) -> Result<Command, clap::Error> {
+    let environment: Environment =
+        variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    parse(line.split(' ').map(OsString::from), &environment)
+}
+
+fn client(line: &str, variables: Variables<'_>) -> ClientArgs {
+    let command = run(line, variables).unwrap_or_else(|error| panic!("{line}: {error}"));
+    let Command::Client(args) = command else { panic!("{line} gave {command:?}") };
+    args
+}
+
+fn server(line: &str, variables: Variables<'_>) -> ServerArgs {
+    let command = run(line, variables).unwrap_or_else(|error| panic!("{line}: {error}"));
+    let Command::Server(args) = command else { panic!("{line} gave {command:?}") };
+    args
+}
+
+fn refusal(line: &str, variables: Variables<'_>) -> String {
+    let error = run(line, variables).expect_err(line);
+    assert!(error.use_stderr(), "{line} shows {error}");
+    error.to_string()
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    command().0.debug_assert();
+}
+
+#[test]
+fn defaults_are_those_of_the_go_program() {
+    let args = client("linksocks client", &[]);
+    assert_eq!((args.token, args.url.as_str()), (None, "ws://localhost:8765"));
+    assert_eq!((args.socks_host.as_str(), args.socks_port), ("127.0.0.1", 9870));
+    assert_eq!((args.threads, args.debug), (1, 0));
+    assert!(!args.socks_no_wait && !args.no_reconnect && !args.no_env_proxy);
+    let args = server("linksocks server", &[]);
+    assert_eq!((args.token, args.ws_host.as_str(), args.ws_port), (None, "0.0.0.0", 8765));
+}
+
+#[test]
+fn every_way_to_write_a_flag_in_go_works() {
+    for line in ["-p 1080", "-p1080", "-p=1080", "--socks-port 1080", "--socks-port=1080", "-p 1 -p 1080"] {
+        assert_eq!(client(&format!("linksocks client {line}"), &[]).socks_port, 1080, "{line}");
+    }
+    for (line, on) in [
+        ("-R", true),
+        ("--no-reconnect", true),
+        ("--no-reconnect=true", true),
+        ("--no-reconnect=T", true),
+        ("-R=1", true),
+        ("-R=false", false),
+        ("--no-reconnect=0", false),
+        ("-R -R=false", false),
+        ("-iR", true),
+        ("-Ri", true),
+    ] {
+        assert_eq!(client(&format!("linksocks client {line}"), &[]).no_reconnect, on, "{line}");
+    }
+    for (line, debug) in [("-d", 1), ("-dd", 2), ("-d -d", 2), ("--debug --debug", 2), ("-iddR", 2)] {
+        assert_eq!(client(&format!("linksocks client {line}"), &[]).debug, debug, "{line}");
+    }
+    assert_eq!(client("linksocks client -T -1", &[]).threads, -1);
+    let args =
+        client("linksocks client -t a -u b -s c -n d -w e -i -R -T 4 -E --direct-mode relay-only", &[]);
+    assert_eq!(args.token.as_deref(), Some("a"));
+    assert_eq!((args.url.as_str(), args.socks_host.as_str()), ("b", "c"));
+    assert_eq!((args.socks_username.as_deref(), args.socks_password.as_deref()), (Some("d"), Some("e")));
+    assert!(args.socks_no_wait && args.no_reconnect && args.threads == 4 && args.no_env_proxy);
+    let args = server("linksocks server -H ::1 -P 80 -t x -dd", &[]);
+    assert_eq!((args.ws_host.as_str(), args.ws_port, args.debug), ("::1", 80, 2));
+    assert_eq!(args.token.as_deref(), Some("x"));
+}
+
+#[test]
+fn variables_set_flags_and_flags_win() {
+    let all = [
+        ("LINKSOCKS_TOKEN", "env-token"),
+        ("LINKSOCKS_URL", "ws://env"),
+        ("LINKSOCKS_SOCKS_HOST", "::1"),
+        ("LINKSOCKS_SOCKS_PORT", " 1 "),
+        ("LINKSOCKS_SOCKS_USERNAME", "-name"),
+        ("LINKSOCKS_SOCKS_PASSWORD", "a b=c"),
+    ];
+    let args = client("linksocks client", &all);
+    assert_eq!(args.token.as_deref(), Some("env-token"));
+    assert_eq!((args.url.as_str(), args.socks_host.as_str(), args.socks_port), ("ws://env", "::1", 1));
+    assert_eq!(args.socks_username.as_deref(), Some("-name"));
+    assert_eq!(args.socks_password.as_deref(), Some("a b=c"));
+    let args = client("linksocks client -t mine --socks-port 2", &all);
+    assert_eq!((args.token.as_deref(), args.socks_port, args.url.as_str()), (Some("mine"), 2, "ws://env"));
+
+    let args = server(
+        "linksocks server -P 7",
+        &[("LINKSOCKS_WEBSOCKET_HOST", "::"), ("LINKSOCKS_WEBSOCKET_PORT", "8"), ("LINKSOCKS_TOKEN", "t")],
+    );
+    assert_eq!((args.ws_host.as_str(), args.ws_port, args.token.as_deref()), ("::", 7, Some("t")));
+}
+
+#[test]
+fn a_blank_variable_counts_as_unset() {
+    let blank = [("LINKSOCKS_SOCKS_PORT", ""), ("LINKSOCKS_TOKEN", " "), ("LINKSOCKS_FASTOPEN", "")];
+    let args = client("linksocks client", &blank);
+    assert_eq!((args.socks_port, args.token), (9870, None));
+}
+
+#[test]
+fn an_error_names_the_variables_that_took_part() {
+    let error = refusal("linksocks client", &[("LINKSOCKS_SOCKS_PORT", "many")]);
+    assert!(error.contains("'many'") && error.contains("LINKSOCKS_SOCKS_PORT"), "{error}");
+}
+
+#[test]
+fn the_mode_supplies_a_missing_command() {
+    let mode = |mode| [("LINKSOCKS_MODE", mode)];
+    client("linksocks", &mode("client"));
+    client("linksocks", &mode(" Forward "));
+    assert_eq!(client("linksocks -t x", &mode("forward")).token.as_deref(), Some("x"));
+    server("linksocks -P 1", &mode("server"));
+    client("linksocks client", &mode("server"));
+    client("linksocks client", &mode("nonsense"));
+    assert!(refusal("linksocks", &mode("nonsense")).contains("nonsense"));
+    for (mode, name) in
+        [(mode("provider"), "provider"), (mode("reverse"), "provider"), (mode("connector"), "connector")]
+    {
+        assert!(refusal("linksocks -t x", &mode).contains(&format!("'{name}' is not supported yet")));
+    }
+    let both = [("LINKSOCKS_MODE", "client"), ("LINKSOCKS_SOCKS_PORT", "5")];
+    assert_eq!(client("linksocks", &both).socks_port, 5);
+}
+
+#[test]
+fn flags_of_later_features_are_refused_by_name() {
+    for (line, flag) in [
+        ("client -r", "--reverse"),
+        ("client -c x", "--connector-token"),
+        ("client -x socks5://h", "--upstream-proxy"),
+        ("client -f", "--fast-open"),
+        ("client -if", "--fast-open"),
+        ("client --fast-open=true", "--fast-open"),
+        ("client --retry-auth", "--retry-auth"),
+        ("client --transport-grace 30s", "--transport-grace"),
+        ("client --stun-server a --stun-server b", "--stun-server"),
+        ("client --access-rule 10.0.0.0/8:80", "--access-rule"),
+        ("server -r", "--reverse"),
+        ("server -a", "--connector-autonomy"),
+        ("server -b 4096", "--buffer-size"),
+        ("server -p 9870", "--socks-port"),
+        ("server -k key", "--api-key"),
+        ("server --direct-enable", "--direct-enable"),
+        ("server --connector-wait-provider 5s", "--connector-wait-provider"),
+    ] {
+        let error = refusal(&format!("linksocks {line}"), &[]);
+        assert!(error.contains(flag) && error.contains("is not supported yet"), "{line}: {error}");
+    }
+    assert!(refusal("linksocks client --direct-mode direct-only", &[]).contains("not supported yet"));
+    assert!(refusal("linksocks provider -t x -u y", &[]).contains("'provider' is not supported yet"));
+    assert!(refusal("linksocks connector", &[]).contains("'connector' is not supported yet"));
+}
+
+#[test]
+fn variables_of_later_features_are_refused_unless_off() {
+    for (command, name, value) in [
+        ("client", "LINKSOCKS_FASTOPEN", "true"),
+        ("server", "LINKSOCKS_FASTOPEN", "1"),
+        ("client", "LINKSOCKS_RETRY_AUTH", "true"),
+        ("client", "LINKSOCKS_UPSTREAM_PROXY", "socks5://h"),
+        ("server", "LINKSOCKS_UPSTREAM_PROXY", "socks5://h"),
+        ("client", "LINKSOCKS_CONNECTOR_TOKEN", "x"),
+        ("server", "LINKSOCKS_CONNECTOR_TOKEN", "x"),
+        ("server", "LINKSOCKS_CONNECTOR_AUTONOMY", "true"),
+        ("server", "LINKSOCKS_API_KEY", "x"),
+    ] {
+        let error = refusal(&format!("linksocks {command}"), &[(name, value)]);
+        assert!(error.contains(name) && error.contains("is not supported yet"), "{name}: {error}");
+    }
+    client("linksocks client -r=false", &[("LINKSOCKS_FASTOPEN", "false"), ("LINKSOCKS_RETRY_AUTH", "0")]);
+    client("linksocks client --fast-open=false", &[("LINKSOCKS_FASTOPEN", "true")]);
+    server("linksocks server", &[("LINKSOCKS_SOCKS_PORT", "9870")]);
+}
+
+#[test]
+fn nonsense_is_refused() {
+    for line in [
+        "frobnicate",
+        "client --frobnicate",
+        "client extra",
+        "client -p 65536",
+        "client -p",
+        "client -R=maybe",
+        "client -T many",
+        "client --direct-mode sometimes",
+        "server -P -1",
+        "demo extra",
+    ] {
+        refusal(&format!("linksocks {line}"), &[]);
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for (line, kind, part) in [
+        ("linksocks", ErrorKind::DisplayHelp, "demo"),
+        ("linksocks --help", ErrorKind::DisplayHelp, "Exit status"),
+        ("linksocks help client", ErrorKind::DisplayHelp, "[env: LINKSOCKS_TOKEN]"),
+        ("linksocks server -h", ErrorKind::DisplayHelp, "[env: LINKSOCKS_WEBSOCKET_PORT]"),
+        ("linksocks --version", ErrorKind::DisplayVersion, "linksocks version v"),
+    ] {
+        let shown = run(line, &[]).expect_err(line);
+        assert_eq!(shown.kind(), kind, "{line}");
+        assert!(!shown.use_stderr() && shown.to_string().contains(part), "{line}: {shown}");
+    }
+    assert!(matches!(run("linksocks version", &[]), Ok(Command::Version)));
+    assert!(matches!(run("linksocks demo", &[]), Ok(Command::Demo(_))));
+}
