@@ -145,6 +145,10 @@ impl World {
                 })?,
                 None => {
                     host.check_idle()?;
+                    let broken = host.history().broken;
+                    require(broken == 0 || !self.scenario.shape.calm, "links last", || {
+                        format!("{} lost {broken} links though nothing went wrong", host.name())
+                    })?;
                     let ready = host.stats().ready_links;
                     let wanted = if self.scenario.shape.tight { 0 } else { plan.config.links };
                     let proper = plan.is_known || self.scenario.shape.tight;

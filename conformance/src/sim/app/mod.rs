@@ -131,7 +131,7 @@ impl Talk {
                     scene.note(&name, "is connected");
                     let voices = Voices { own: self.voices.other, other: self.voices.own };
                     let script = self.plan.target.clone();
-                    self.targets.push(Speaker::new(name, end, script, voices, 0, scene.now));
+                    self.targets.push(Speaker::new(name, end, script, voices, Account::default(), scene.now));
                 }
             }
         }
@@ -144,7 +144,7 @@ impl Talk {
     }
 
     /// Holds what was heard at each end against what was said at the other.
-    fn judge(&mut self) -> Verdict {
+    fn judge(&self) -> Verdict {
         let Some(caller) = self.caller.account() else { return Ok(()) };
         let candidates: Vec<&Account> = self.targets.iter().map(|target| &target.account).collect();
         if caller.has_heard(Heard::Eof) {

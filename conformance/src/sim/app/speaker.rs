@@ -57,7 +57,7 @@ impl Speaker {
         end: EndId,
         script: Script,
         voices: Voices,
-        already_sent: u64,
+        account: Account,
         now: Time,
     ) -> Self {
         Self {
@@ -66,7 +66,7 @@ impl Speaker {
             script,
             voices,
             born: now,
-            account: Account { sent: already_sent, ..Account::default() },
+            account,
             unwritten: Bytes::new(),
             next_write: now,
             next_read: now,

@@ -51,11 +51,11 @@ mod tests {
 
     #[test]
     fn only_who_has_finished_before_may_be_cut_off() {
-        let find = |direction, account| Exemption::find(direction, account, false);
-        assert_eq!(find(Direction::Up, &account(Some(1), 2)), Some(Exemption::TargetFinishedFirst));
-        assert_eq!(find(Direction::Up, &account(None, 2)), None);
-        assert_eq!(find(Direction::Down, &account(Some(1), 6)), Some(Exemption::HalfCloseLinger));
-        assert_eq!(find(Direction::Down, &account(Some(1), 5)), None, "the linger was not over");
+        let find = |direction, account: Account| Exemption::find(direction, &account, false);
+        assert_eq!(find(Direction::Up, account(Some(1), 2)), Some(Exemption::TargetFinishedFirst));
+        assert_eq!(find(Direction::Up, account(None, 2)), None);
+        assert_eq!(find(Direction::Down, account(Some(1), 6)), Some(Exemption::HalfCloseLinger));
+        assert_eq!(find(Direction::Down, account(Some(1), 5)), None, "the linger was not over");
         assert_eq!(Exemption::find(Direction::Up, &account(Some(1), 9), true), None, "finish allows no cut");
     }
 }

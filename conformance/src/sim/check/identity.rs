@@ -240,6 +240,7 @@ const fn subject(output: &Output) -> Option<(Kind, u64)> {
 }
 
 /// Names an output without its payload.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only some outputs have a payload")]
 fn brief(output: &Output) -> String {
     match output {
         Output::Transmit { link, message } => format!("Transmit of {} bytes on {link}", message.len()),

@@ -96,7 +96,7 @@ impl Contract {
         self.progress.turn(now)
     }
 
-    pub(crate) fn drained(&mut self, now: Time, deadline: Option<Time>, stats: &Stats) -> Verdict {
+    pub(crate) fn drained(&self, now: Time, deadline: Option<Time>, stats: &Stats) -> Verdict {
         self.progress.drained(now, deadline)?;
         self.memory.drained(stats)
     }

@@ -163,7 +163,7 @@ impl Driver {
             }
             Output::Write { socket, data } => self.with_socket(socket, net, now, |pump, _| pump.write(data)),
             Output::Read { socket, credit } => {
-                self.with_socket(socket, net, now, |pump, _| pump.grant(credit))
+                self.with_socket(socket, net, now, |pump, _| pump.grant(credit));
             }
             Output::Receive { link, bytes } => self.with_link(link, net, now, |pump, _| pump.grant(bytes)),
             Output::Accept { listener, count } => {

@@ -9,8 +9,8 @@ use linksocks_sansio::io::{CloseFrame, LinkClose, UpgradeResponse, receive_cost}
 use linksocks_sansio::{Input, LinkId};
 
 use super::Surroundings;
-use super::frame::Frame;
 use crate::sim::clock::Time;
+use crate::sim::frame::Frame;
 use crate::sim::net::{EndId, Network, Read, Rope};
 
 /// How long a pump tries to answer the peer's close frame.

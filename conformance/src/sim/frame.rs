@@ -13,7 +13,7 @@ const HEADER: usize = 5;
 
 /// What travels between two link pumps.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     /// The upgrade request of a client.
     Request {
         path_and_query: String,
@@ -32,7 +32,7 @@ pub(super) enum Frame {
 
 impl Frame {
     /// Head and content, to be written one after the other.
-    pub(super) fn encode(self) -> [Bytes; 2] {
+    pub(crate) fn encode(self) -> [Bytes; 2] {
         let (kind, content) = match self {
             Self::Request { path_and_query, extensions } => (b'Q', lines(path_and_query, extensions)),
             Self::Response { status, extensions } => (b'R', lines(status.to_string(), extensions)),
@@ -56,7 +56,7 @@ impl Frame {
     ///
     /// # Panics
     /// If the bytes are no frames: both ends are simulated.
-    pub(super) fn decode(received: &mut Rope) -> Option<Self> {
+    pub(crate) fn decode(received: &mut Rope) -> Option<Self> {
         let [kind, length @ ..] = received.peek::<HEADER>()?;
         let length = u32::from_be_bytes(length) as usize;
         if received.len() < HEADER + length {
