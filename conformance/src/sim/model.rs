@@ -106,6 +106,12 @@ impl Span {
         Self { from, until: from + length }
     }
 
+    /// How long it is.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        self.until - self.from
+    }
+
     /// Whether two spans have a moment in common.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {

@@ -87,24 +87,25 @@ impl Contract {
 
     pub(crate) fn output(&mut self, now: Time, output: &Output) -> Verdict {
         self.progress.output(now, output)?;
+        let comes_too_late = self.identity.is_ending(output);
         self.identity.output(output)?;
         self.tickets.output(output)?;
-        self.credit.output(output)
+        if comes_too_late { Ok(()) } else { self.credit.output(output) }
     }
 
     pub(crate) fn turn(&mut self, now: Time) -> Verdict {
         self.progress.turn(now)
     }
 
-    pub(crate) fn drained(&self, now: Time, deadline: Option<Time>, stats: &Stats) -> Verdict {
+    pub(crate) fn drained(&mut self, now: Time, deadline: Option<Time>, stats: &Stats) -> Verdict {
         self.progress.drained(now, deadline)?;
         self.memory.drained(stats)
     }
 
     /// Nothing is connected and nothing is under way.
-    pub(crate) fn idle(&self, stats: &Stats, held_sockets: usize) -> Verdict {
+    pub(crate) fn idle(&self, stats: &Stats) -> Verdict {
         self.tickets.idle()?;
         self.identity.idle()?;
-        self.memory.idle(stats, held_sockets)
+        self.memory.idle(stats)
     }
 }

@@ -425,9 +425,4 @@ impl Driver {
         let Self { inbox, site, dice, lookups, .. } = self;
         (lookups, Surroundings { now, net, inbox, habits: &site.habits, dice })
     }
-
-    /// The descriptors that this driver holds for its engine, but not the listeners.
-    pub(super) fn held_sockets(&self) -> usize {
-        self.sockets.len()
-    }
 }

@@ -149,7 +149,7 @@ impl<E: Engine> Host<E> {
     /// # Errors
     /// What is left over.
     pub fn check_idle(&self) -> Verdict {
-        self.contract.idle(&self.stats(), self.driver.held_sockets())
+        self.contract.idle(&self.stats())
     }
 
     /// Lets pumps and owner do what can be done now.
