@@ -5,7 +5,9 @@ use std::env;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{process, thread};
 
 use conformance::record::Keep;
 use conformance::sim::{self, Watch};
@@ -15,6 +17,29 @@ const CASES: u64 = 500;
 
 /// How many of them are recorded and replayed.
 const RECORDED: u64 = 60;
+
+/// A run that takes so much longer than the usual fraction of a second never ends: an engine turns
+/// in circles within one call, where no checker looks.
+const HANG: Duration = Duration::from_secs(120);
+
+/// Names the seed of a run that hangs and ends the process.
+struct Watchdog {
+    /// Dropped when the run is over.
+    _run: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    fn new(seed: u64) -> Self {
+        let (run, over) = mpsc::channel();
+        thread::spawn(move || {
+            if over.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("seed {seed} hangs\nreplay: {}", sim::replay_command(seed));
+                process::abort();
+            }
+        });
+        Self { _run: run }
+    }
+}
 
 fn number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;
@@ -32,6 +57,7 @@ fn for_each_seed(count: u64, check: impl Fn(u64) -> Result<(), String> + Sync) {
             if seed >= count {
                 break;
             }
+            let _watchdog = Watchdog::new(seed);
             let result = catch_unwind(AssertUnwindSafe(|| check(seed))).unwrap_or_else(|_| {
                 Err(format!("seed {seed} panicked\nreplay: {}", sim::replay_command(seed)))
             });

@@ -21,6 +21,7 @@ pub mod app;
 pub mod check;
 mod clock;
 mod dice;
+mod frame;
 pub mod host;
 pub mod model;
 pub mod net;

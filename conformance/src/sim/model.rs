@@ -1,9 +1,10 @@
 //! What truly happened, as the applications and the network know it: the measure for what engines
 //! make of it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use linksocks_sansio::{Event, Input, Output};
+use linksocks_sansio::{Event, Input, LinkId, Output};
 
 use super::clock::Time;
 
@@ -65,33 +66,26 @@ impl Account {
     }
 }
 
-/// What a host's links went through, taken from events and inputs.
+/// What a client's links went through.
 #[derive(Clone, Debug, Default)]
 pub struct LinkHistory {
-    /// How many links are ready now.
-    pub ready: usize,
-    /// When the first link became ready.
-    pub first_ready: Option<Time>,
-    /// When links were lost, or attempts failed.
-    pub lost: Vec<Time>,
+    /// How many links were lost that had been ready.
+    pub broken: usize,
+    ready_links: BTreeSet<LinkId>,
 }
 
 impl LinkHistory {
-    pub(crate) fn input(&mut self, now: Time, input: &Input) {
-        if let Input::LinkClosed { .. } | Input::LinkFailed { .. } = input {
-            self.lost.push(now);
+    pub(crate) fn input(&mut self, input: &Input) {
+        if let Input::LinkClosed { link, .. } = input
+            && self.ready_links.remove(link)
+        {
+            self.broken += 1;
         }
     }
 
-    pub(crate) fn output(&mut self, now: Time, output: &Output) {
-        let Output::Event(event) = output else { return };
-        if let Event::LinkReady { ready, .. } = event {
-            self.ready = *ready;
-            self.first_ready.get_or_insert(now);
-        }
-        if let Event::LinkLost { .. } | Event::ClientDisconnected { .. } = event {
-            self.ready = self.ready.saturating_sub(1);
-            self.lost.push(now);
+    pub(crate) fn output(&mut self, output: &Output) {
+        if let Output::Event(Event::LinkReady { link, .. }) = output {
+            self.ready_links.insert(*link);
         }
     }
 }
@@ -110,6 +104,12 @@ impl Span {
     #[must_use]
     pub fn new(from: Time, length: Duration) -> Self {
         Self { from, until: from + length }
+    }
+
+    /// How long it is.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        self.until - self.from
     }
 
     /// Whether two spans have a moment in common.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use bytes::Bytes;
+use linksocks_sansio::wire::decode;
 use linksocks_sansio::{Input, Output};
 
 use super::clock::Time;
@@ -28,6 +30,7 @@ impl Trace {
     }
 
     /// Something went into an engine.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only some inputs have a payload")]
     pub fn input(&mut self, now: Time, host: &str, input: &Input) {
         (now, host).hash(&mut self.hasher);
         match input {
@@ -46,6 +49,7 @@ impl Trace {
     }
 
     /// Something came out of an engine.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only some outputs have a payload")]
     pub fn output(&mut self, now: Time, host: &str, output: &Output) {
         (now, host).hash(&mut self.hasher);
         hash_output(output, &mut self.hasher);
@@ -80,42 +84,21 @@ impl Trace {
 
 /// Hashes an output without anything that differs between processes.
 pub fn hash_output(output: &Output, hasher: &mut impl Hasher) {
-    match output {
-        Output::Timeout(deadline) => deadline.map(Time::from_instant).hash(hasher),
-        other => other.hash(hasher),
+    if let Output::Timeout(deadline) = output {
+        deadline.map(Time::from_instant).hash(hasher);
+    } else {
+        output.hash(hasher);
     }
 }
 
-/// A message in a readable trace: what it is and how long, never its payload.
-struct Wire<'a>(&'a [u8]);
+/// A message in a readable trace. Neither its payload nor a token is shown.
+struct Wire<'a>(&'a Bytes);
 
 impl fmt::Display for Wire<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.0.get(1) {
-            Some(0x01) => "Auth",
-            Some(0x02) => "AuthResponse",
-            Some(0x03) => "Connect",
-            Some(0x04) => "Data",
-            Some(0x05) => "ConnectResponse",
-            Some(0x06) => "Disconnect",
-            Some(0xE0) => "Hello",
-            Some(0xE1) => "Window",
-            Some(0xE2) => "Finish",
-            _ => "other",
-        };
-        // Where the channel id is, after the fields that come before it.
-        let channel = match self.0.get(1) {
-            Some(0x03 | 0x04 | 0x05) => self.0.get(3..5),
-            Some(0x06 | 0xE1 | 0xE2) => self.0.get(2..4),
-            _ => None,
-        };
-        write!(f, "{name}")?;
-        if let Some([a, b]) = channel {
-            write!(f, " {a:02x}{b:02x}..")?;
+        match decode(self.0.clone()) {
+            Ok(frame) => write!(f, "{:?}", frame.message),
+            Err(error) => write!(f, "{error} ({} bytes)", self.0.len()),
         }
-        if let (Some(0x06), Some(text)) = (self.0.get(1), self.0.get(19..)) {
-            write!(f, " {:?}", String::from_utf8_lossy(text))?;
-        }
-        write!(f, " of {} bytes", self.0.len())
     }
 }

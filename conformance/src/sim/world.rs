@@ -1,9 +1,11 @@
 //! A run: everything in one place, moved on by one clock.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use linksocks_sansio::{ClientEngine, Command, ServerEngine};
 
+use super::app::intruder::Intruder;
 use super::app::plan::{TalkPlan, client_address, embedder_address, server_address};
 use super::app::{Scene, Talk};
 use super::check::{
@@ -13,8 +15,8 @@ use super::clock::{Agenda, Time};
 use super::dice::Dice;
 use super::host::{Host, Resolver, Setup, Site};
 use super::net::{EndId, Fate, Network, Owner};
-use super::scenario::talks::{self, REFUSING, SILENT, UNREACHABLE};
-use super::scenario::{Exit, Fault, HEALED, PROBES, SERVER_NAME, Scenario, Stream};
+use super::scenario::talks::{self, REFUSING, SILENT, SINK, UNREACHABLE};
+use super::scenario::{ClientPlan, Exit, Fault, HEALED, PROBES, SERVER_NAME, Scenario, Shape, Stream};
 use super::trace::Trace;
 use super::{Failure, Origin, Recorded, Report, Watch};
 
@@ -28,6 +30,9 @@ const QUIET: Duration = Duration::from_secs(100);
 
 /// How long engines may take to end beyond the time that they were given.
 const STOP: Duration = Duration::from_secs(10);
+
+/// Where connections go that nobody accepts.
+const SINK_ADDRESS: SocketAddr = SocketAddr::new(SINK, 9);
 
 /// The server's place among the hosts; clients follow.
 const SERVER: usize = 0;
@@ -44,6 +49,9 @@ pub(super) struct World {
     server: Option<Host<ServerEngine>>,
     clients: Vec<Host<ClientEngine>>,
     talks: Vec<Talk>,
+    intruders: Vec<Intruder>,
+    /// When each intruder goes on.
+    intruder_wakes: Vec<Option<Time>>,
     /// When each conversation must go on even if nothing happens on the network.
     talk_wakes: Vec<Option<Time>>,
     events: Agenda<Event>,
@@ -80,6 +88,16 @@ impl World {
             events.enter(*at, Event::Fault(*fault));
         }
         let talks: Vec<Talk> = scenario.talks.iter().map(|plan| talk(plan, &scenario, &mut net)).collect();
+        let intruders: Vec<Intruder> = scenario
+            .intruders
+            .iter()
+            .cloned()
+            .map(|plan| {
+                let dice = Stream::Intruders.dice(seed, plan.id + 1);
+                Intruder::new(plan, dice)
+            })
+            .collect();
+        net.listen(SINK_ADDRESS, Owner::Nobody).expect("nobody else listens there");
         let mut world = Self {
             now: Time::ZERO,
             trace: Trace::new(watch.echo),
@@ -88,6 +106,8 @@ impl World {
             clients: Vec::new(),
             talk_wakes: talks.iter().map(|talk| Some(talk.plan.start)).collect(),
             talks,
+            intruder_wakes: scenario.intruders.iter().map(|plan| Some(plan.start)).collect(),
+            intruders,
             events,
             disturbances: scenario.clients.iter().map(|_| Disturbances::default()).collect(),
             origins: Vec::new(),
@@ -98,7 +118,13 @@ impl World {
             scenario,
         };
         world.trace.note(Time::ZERO, "world", format_args!("{:?}", world.scenario.shape));
-        world.start_server();
+        if world.scenario.shape.impostor {
+            // The impostor needs a moment to get away.
+            world.events.enter(HEALED + Duration::from_secs(1), Event::StartServer);
+            world.disturb_host(SERVER, HEALED.since_start());
+        } else {
+            world.start_server();
+        }
         (0..world.scenario.clients.len()).for_each(|client| world.start_client(client));
         world
     }
@@ -116,6 +142,7 @@ impl World {
     fn play(&mut self) -> Verdict {
         // Faults on: whatever happens is safe.
         self.run_until(HEALED)?;
+        self.net.unlisten(SINK_ADDRESS);
         self.run_until(PROBES)?;
         // Faults off: everything comes to an end.
         self.run_while(PATIENCE, "conversations come to an end", |world| {
@@ -133,28 +160,44 @@ impl World {
             let client = talk.plan.client;
             let plan = &self.scenario.clients[client];
             let may_drop = self.scenario.shape.tight || self.clients[client].stopped().is_some();
+            if !talk.is_honest() {
+                continue;
+            }
             answered_once(talk, plan.asks_for_login(), may_drop)?;
-            if plan.is_known && !self.scenario.shape.tight {
+            // An impostor may have ended the client for good.
+            let is_lost = self.scenario.shape.impostor && self.clients[client].stopped().is_some();
+            if plan.is_known && !is_lost && !self.scenario.shape.tight {
                 served_unless_provoked(talk, plan.asks_for_login(), &self.disturbances[client])?;
             }
         }
         for (host, plan) in self.clients.iter().zip(&self.scenario.clients) {
-            match host.stopped() {
-                Some(reason) => require(!plan.is_known, "only wrong tokens end a client", || {
-                    format!("{} stopped: {reason}", host.name())
-                })?,
-                None => {
-                    host.check_idle()?;
-                    let ready = host.stats().ready_links;
-                    let wanted = if self.scenario.shape.tight { 0 } else { plan.config.links };
-                    let proper = plan.is_known || self.scenario.shape.tight;
-                    require(proper && ready >= wanted, "links come up again", || {
-                        format!("{} has {ready} of {wanted} links", host.name())
-                    })?;
-                }
-            }
+            self.judge_client(host, plan)?;
         }
         self.server.iter().try_for_each(Host::check_idle)
+    }
+
+    /// Every client that may be there is there, with all its links, and at rest.
+    fn judge_client(&self, host: &Host<ClientEngine>, plan: &ClientPlan) -> Verdict {
+        let Shape { tight, impostor, calm, .. } = self.scenario.shape;
+        if let Some(reason) = host.stopped() {
+            // An impostor may say whatever ends a client for good.
+            return require(!plan.is_known || impostor, "only wrong tokens end a client", || {
+                format!("{} stopped: {reason}", host.name())
+            });
+        }
+        let (ready, wanted) = (host.stats().ready_links, plan.config.links);
+        if tight && ready < wanted {
+            // The server has no room for all links, so the client will not come to rest.
+            return Ok(());
+        }
+        require(plan.is_known && ready == wanted, "links come up again", || {
+            format!("{} has {ready} of {wanted} links", host.name())
+        })?;
+        let broken = host.history().broken;
+        require(broken == 0 || !calm || impostor, "links last", || {
+            format!("{} lost {broken} links though nothing went wrong", host.name())
+        })?;
+        host.check_idle()
     }
 
     /// Ends everything in peace.
@@ -203,8 +246,9 @@ impl World {
         let hosts = self.server.iter().filter_map(Host::wake);
         let clients = self.clients.iter().filter_map(Host::wake);
         let talks = self.talk_wakes.iter().flatten().copied();
+        let intruders = self.intruder_wakes.iter().flatten().copied();
         let others = [self.net.next(), self.events.next()].into_iter().flatten();
-        hosts.chain(clients).chain(talks).chain(others).min()
+        hosts.chain(clients).chain(talks).chain(intruders).chain(others).min()
     }
 
     /// Jumps to `now` and does all that happens at that moment.
@@ -232,7 +276,8 @@ impl World {
         }
         let client = self.clients.iter().position(|client| due(client.wake()));
         let talk = || self.talk_wakes.iter().position(|wake| due(*wake));
-        client.map(|client| Owner::Host(client + 1)).or_else(|| talk().map(Owner::Caller))
+        let intruder = || self.intruder_wakes.iter().position(|wake| due(*wake)).map(Owner::Intruder);
+        client.map(|client| Owner::Host(client + 1)).or_else(|| talk().map(Owner::Caller)).or_else(intruder)
     }
 
     fn run_owner(&mut self, owner: Owner) -> Verdict {
@@ -252,7 +297,11 @@ impl World {
                 talk.run(proxy_is_gone, &mut Scene { net, trace, now: *now })?;
                 self.talk_wakes[id] = talk.wake(*now);
             }
-            Owner::Nobody => {}
+            Owner::Intruder(id) => {
+                self.intruders[id].run(&mut Scene { net, trace, now: *now });
+                self.intruder_wakes[id] = self.intruders[id].wake(*now);
+            }
+            Owner::Nobody => drop(net.take_wakes(owner)),
         }
         Ok(())
     }
@@ -422,5 +471,6 @@ fn talk(plan: &TalkPlan, scenario: &Scenario, net: &mut Network) -> Talk {
     let server = &scenario.server.config.relay.extensions;
     let client = &scenario.clients[plan.client].config.relay.extensions;
     let finish = server.finish && client.finish;
-    Talk::new(plan.clone(), finish, Stream::Caller.dice(scenario.seed, plan.id), net)
+    let is_honest = plan.is_probe || !scenario.shape.impostor;
+    Talk::new(plan.clone(), finish, is_honest, Stream::Caller.dice(scenario.seed, plan.id), net)
 }

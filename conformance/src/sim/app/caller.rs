@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::plan::{TalkPlan, Way};
-use super::script::Begin;
+use super::script::{Begin, Ending};
 use super::socks::{Answer, Handshake, Progress, SocksPlan};
 use super::speaker::Speaker;
 use super::{Scene, Voices};
@@ -147,7 +147,8 @@ impl Caller {
             State::Asking(end, handshake) => {
                 let end = *end;
                 let progress = handshake.run(end, &mut self.dice, scene);
-                let (early, asked) = (handshake.early_sent(), handshake.has_asked());
+                let asked = handshake.has_asked();
+                let (sent, finished) = (handshake.early_sent(), handshake.finished);
                 match progress {
                     _ if handshake.is_abandoned() => {
                         scene.net.release(end);
@@ -157,7 +158,7 @@ impl Caller {
                     Ok(Progress::Answered(answer)) => {
                         scene.note(&self.name, format_args!("is answered {answer:?}"));
                         self.state = if answer == Answer::Reply(0) {
-                            self.speak(end, early, scene.now)
+                            self.speak(end, Account { sent, finished, ..Account::default() }, scene.now)
                         } else {
                             State::Leaving(end, answer)
                         };
@@ -199,10 +200,17 @@ impl Caller {
         match &self.plan.way {
             Way::Socks(socks) => {
                 let target = self.plan.destination.target.clone();
-                let handshake = Handshake::new(socks.clone(), target, &self.early(socks), now);
+                let early = self.early(socks);
+                let script = &self.plan.caller;
+                let finishes = script.ending == Ending::Finish
+                    && script.mishap.is_none()
+                    && script.begin == Begin::AtOnce
+                    && early.len() as u64 == script.send;
+                let handshake =
+                    Handshake::new(socks.clone(), target, &early, socks.pipelined && finishes, now);
                 State::Asking(end, Box::new(handshake))
             }
-            Way::Command => self.speak(end, 0, now),
+            Way::Command => self.speak(end, Account::default(), now),
         }
     }
 
@@ -215,9 +223,10 @@ impl Caller {
         self.voices.own.bytes(0, early as usize)
     }
 
-    fn speak(&self, end: EndId, early: u64, now: Time) -> State {
+    /// `account`: what it has sent before it had a stream.
+    fn speak(&self, end: EndId, account: Account, now: Time) -> State {
         let script = self.plan.caller.clone();
-        State::Speaking(Box::new(Speaker::new(self.name.clone(), end, script, self.voices, early, now)))
+        State::Speaking(Box::new(Speaker::new(self.name.clone(), end, script, self.voices, account, now)))
     }
 
     fn end(&mut self, outcome: Outcome, scene: &mut Scene<'_>) -> bool {

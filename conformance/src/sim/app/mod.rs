@@ -4,6 +4,8 @@
 //! [`Pattern`], and keep account of what they sent, received, and heard of the other's end.
 
 mod caller;
+pub mod intruder;
+mod nonsense;
 pub mod plan;
 pub mod script;
 mod socks;
@@ -41,7 +43,8 @@ impl Scene<'_> {
 #[derive(Clone, Copy, Debug)]
 struct Voices {
     own: Pattern,
-    other: Pattern,
+    /// `None` if anything may come: somebody in between is not to be trusted.
+    other: Option<Pattern>,
 }
 
 /// One conversation.
@@ -51,27 +54,38 @@ pub struct Talk {
     pub plan: TalkPlan,
     /// Whether its link tells the other side about the end of one direction.
     finish: bool,
-    voices: Voices,
+    /// Whether what arrives can be held against what was sent.
+    is_honest: bool,
+    /// What the target says and has to hear.
+    answer: Voices,
     caller: Caller,
     /// Connections that came to the target. More than one if several addresses were raced.
     targets: Vec<Speaker>,
 }
 
 impl Talk {
-    /// A conversation over links that have the `finish` extension, or not.
+    /// A conversation over links that have the `finish` extension, or not; and with an honest server
+    /// in between, or with an impostor.
     ///
     /// # Panics
     /// If somebody listens at the target's address already.
     #[must_use]
-    pub fn new(plan: TalkPlan, finish: bool, dice: Dice, net: &mut Network) -> Self {
+    pub fn new(plan: TalkPlan, finish: bool, is_honest: bool, dice: Dice, net: &mut Network) -> Self {
         let id = plan.id;
         for address in &plan.destination.alive {
             net.listen(*address, Owner::Target(id)).expect("each target has addresses of its own");
         }
-        let stream = |direction: Direction| Pattern::new(2 * id as u64 + direction as u64);
-        let voices = Voices { own: stream(Direction::Up), other: stream(Direction::Down) };
+        let (up, down) = (Pattern::new(2 * id as u64), Pattern::new(2 * id as u64 + 1));
+        let voices = Voices { own: up, other: is_honest.then_some(down) };
         let caller = Caller::new(format!("caller{id}"), plan.clone(), voices, Owner::Caller(id), dice);
-        Self { plan, finish, voices, caller, targets: Vec::new() }
+        Self {
+            plan,
+            finish,
+            is_honest,
+            answer: Voices { own: down, other: is_honest.then_some(up) },
+            caller,
+            targets: Vec::new(),
+        }
     }
 
     /// When it must run next even if nothing happens on the network.
@@ -111,6 +125,12 @@ impl Talk {
         self.targets.iter().map(|target| &target.account)
     }
 
+    /// Whether what arrives can be held against what was sent.
+    #[must_use]
+    pub const fn is_honest(&self) -> bool {
+        self.is_honest
+    }
+
     /// Whether finishing one direction is told to the other side.
     #[must_use]
     pub const fn has_finish(&self) -> bool {
@@ -129,9 +149,15 @@ impl Talk {
                 while let Some(end) = scene.net.accept(address) {
                     let name = format!("target{id}.{}", self.targets.len());
                     scene.note(&name, "is connected");
-                    let voices = Voices { own: self.voices.other, other: self.voices.own };
                     let script = self.plan.target.clone();
-                    self.targets.push(Speaker::new(name, end, script, voices, 0, scene.now));
+                    self.targets.push(Speaker::new(
+                        name,
+                        end,
+                        script,
+                        self.answer,
+                        Account::default(),
+                        scene.now,
+                    ));
                 }
             }
         }
@@ -144,8 +170,8 @@ impl Talk {
     }
 
     /// Holds what was heard at each end against what was said at the other.
-    fn judge(&mut self) -> Verdict {
-        let Some(caller) = self.caller.account() else { return Ok(()) };
+    fn judge(&self) -> Verdict {
+        let Some(caller) = self.caller.account().filter(|_| self.is_honest) else { return Ok(()) };
         let candidates: Vec<&Account> = self.targets.iter().map(|target| &target.account).collect();
         if caller.has_heard(Heard::Eof) {
             self.verdict(Direction::Down, caller, &candidates)?;

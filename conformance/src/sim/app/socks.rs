@@ -72,6 +72,9 @@ pub(super) struct Handshake {
     sent: usize,
     /// When the next crumb goes out.
     next_write: Time,
+    /// Whether the stream ends behind what is sent early, and when the application said so.
+    finishes: bool,
+    pub(super) finished: Option<Time>,
     /// Where the stream begins in what was sent, once that is known.
     request_ends: Option<usize>,
 }
@@ -84,8 +87,9 @@ enum Expected {
 }
 
 impl Handshake {
-    /// `early`: the first bytes of the stream, for an application that does not wait.
-    pub(super) fn new(plan: SocksPlan, target: TargetAddr, early: &Bytes, now: Time) -> Self {
+    /// `early`: the first bytes of the stream, for an application that does not wait; `finishes`: it
+    /// has no more to say, and does not wait with that either.
+    pub(super) fn new(plan: SocksPlan, target: TargetAddr, early: &Bytes, finishes: bool, now: Time) -> Self {
         let mut handshake = Self {
             plan,
             target,
@@ -94,6 +98,8 @@ impl Handshake {
             unsent: BytesMut::new(),
             sent: 0,
             next_write: now,
+            finishes,
+            finished: None,
             request_ends: None,
         };
         let methods = &handshake.plan.methods;
@@ -171,6 +177,10 @@ impl Handshake {
                 self.unsent.extend_from_slice(&behind);
                 break;
             }
+        }
+        if self.finishes && self.finished.is_none() && self.has_asked() && self.unsent.is_empty() {
+            scene.net.shutdown_write(end);
+            self.finished = Some(scene.now);
         }
         Ok(())
     }

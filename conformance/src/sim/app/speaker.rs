@@ -57,7 +57,7 @@ impl Speaker {
         end: EndId,
         script: Script,
         voices: Voices,
-        already_sent: u64,
+        account: Account,
         now: Time,
     ) -> Self {
         Self {
@@ -66,7 +66,7 @@ impl Speaker {
             script,
             voices,
             born: now,
-            account: Account { sent: already_sent, ..Account::default() },
+            account,
             unwritten: Bytes::new(),
             next_write: now,
             next_read: now,
@@ -133,7 +133,9 @@ impl Speaker {
                 Read::Pending => break,
                 Read::Eof => self.hear(Heard::Eof, scene),
                 Read::Data(bytes) => {
-                    delivered(&self.name, self.voices.other, self.account.received, &bytes, sent_by_peer)?;
+                    if let Some(stream) = self.voices.other {
+                        delivered(&self.name, stream, self.account.received, &bytes, sent_by_peer)?;
+                    }
                     self.account.received += bytes.len() as u64;
                     if let Reading::Slow { every, .. } = self.script.reading {
                         self.next_read = scene.now + every;

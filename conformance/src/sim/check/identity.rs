@@ -108,10 +108,15 @@ impl Identity {
             return Ok(());
         }
         require(!self.stopped, "Stop is the last action", || format!("{output:?}"))?;
-        let permitted = self.permits(output) || subject(output).is_some_and(|id| self.ending.contains(&id));
+        let permitted = self.permits(output) || self.is_ending(output);
         require(permitted, RULE, || format!("{} while {}", brief(output), self.describe(output)))?;
         self.follow(output);
         Ok(())
+    }
+
+    /// Whether an output concerns an id that has ended since the last drain.
+    pub(super) fn is_ending(&self, output: &Output) -> bool {
+        subject(output).is_some_and(|id| self.ending.contains(&id))
     }
 
     /// Nothing but links and listeners outlives its work.
@@ -240,6 +245,7 @@ const fn subject(output: &Output) -> Option<(Kind, u64)> {
 }
 
 /// Names an output without its payload.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only some outputs have a payload")]
 fn brief(output: &Output) -> String {
     match output {
         Output::Transmit { link, message } => format!("Transmit of {} bytes on {link}", message.len()),

@@ -87,9 +87,10 @@ impl Contract {
 
     pub(crate) fn output(&mut self, now: Time, output: &Output) -> Verdict {
         self.progress.output(now, output)?;
+        let comes_too_late = self.identity.is_ending(output);
         self.identity.output(output)?;
         self.tickets.output(output)?;
-        self.credit.output(output)
+        if comes_too_late { Ok(()) } else { self.credit.output(output) }
     }
 
     pub(crate) fn turn(&mut self, now: Time) -> Verdict {
@@ -102,9 +103,9 @@ impl Contract {
     }
 
     /// Nothing is connected and nothing is under way.
-    pub(crate) fn idle(&self, stats: &Stats, held_sockets: usize) -> Verdict {
+    pub(crate) fn idle(&self, stats: &Stats) -> Verdict {
         self.tickets.idle()?;
         self.identity.idle()?;
-        self.memory.idle(stats, held_sockets)
+        self.memory.idle(stats)
     }
 }

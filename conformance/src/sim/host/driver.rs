@@ -163,7 +163,7 @@ impl Driver {
             }
             Output::Write { socket, data } => self.with_socket(socket, net, now, |pump, _| pump.write(data)),
             Output::Read { socket, credit } => {
-                self.with_socket(socket, net, now, |pump, _| pump.grant(credit))
+                self.with_socket(socket, net, now, |pump, _| pump.grant(credit));
             }
             Output::Receive { link, bytes } => self.with_link(link, net, now, |pump, _| pump.grant(bytes)),
             Output::Accept { listener, count } => {
@@ -424,10 +424,5 @@ impl Driver {
     ) -> (&'a mut Lookups, Surroundings<'a>) {
         let Self { inbox, site, dice, lookups, .. } = self;
         (lookups, Surroundings { now, net, inbox, habits: &site.habits, dice })
-    }
-
-    /// The descriptors that this driver holds for its engine, but not the listeners.
-    pub(super) fn held_sockets(&self) -> usize {
-        self.sockets.len()
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use linksocks_sansio::io::UpgradeRequest;
 
 use super::Surroundings;
-use super::frame::Frame;
 use crate::sim::clock::Time;
+use crate::sim::frame::Frame;
 use crate::sim::net::{EndId, Read, Rope};
 
 /// How long a connection may take to send its request.

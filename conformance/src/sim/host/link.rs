@@ -9,8 +9,8 @@ use linksocks_sansio::io::{CloseFrame, LinkClose, UpgradeResponse, receive_cost}
 use linksocks_sansio::{Input, LinkId};
 
 use super::Surroundings;
-use super::frame::Frame;
 use crate::sim::clock::Time;
+use crate::sim::frame::Frame;
 use crate::sim::net::{EndId, Network, Read, Rope};
 
 /// How long a pump tries to answer the peer's close frame.
@@ -23,6 +23,8 @@ pub(super) struct LinkPump {
     pub(super) end: EndId,
     phase: Phase,
     received: Rope,
+    /// The peer broke the rules of the WebSocket layer: nothing more is read.
+    is_deaf: bool,
     /// Receive credit; below zero after a message longer than what was left.
     credit: i64,
     unwritten: VecDeque<Piece>,
@@ -74,7 +76,7 @@ impl LinkPump {
     }
 
     fn new(id: LinkId, end: EndId, phase: Phase, received: Rope) -> Self {
-        Self { id, end, phase, received, credit: 0, unwritten: VecDeque::new() }
+        Self { id, end, phase, received, is_deaf: false, credit: 0, unwritten: VecDeque::new() }
     }
 
     /// Turns an upgrade request down.
@@ -217,12 +219,16 @@ impl LinkPump {
     }
 
     fn read_messages(&mut self, around: &mut Surroundings<'_>) -> Result<(), SocketError> {
-        while self.phase == Phase::Open && self.credit > 0 {
+        while self.phase == Phase::Open && self.credit > 0 && !self.is_deaf {
             let Some(frame) = self.next_frame(around)? else { break };
             match frame {
                 Frame::Binary(message) => {
                     self.credit -= receive_cost(message.len()) as i64;
                     around.inbox.push_back(Input::LinkReceived { link: self.id, message });
+                }
+                Frame::Invalid(violation) => {
+                    self.is_deaf = true;
+                    around.inbox.push_back(Input::LinkInvalid { link: self.id, violation });
                 }
                 Frame::Ping => self.send(Frame::Pong),
                 Frame::Pong => around.inbox.push_back(Input::LinkPong { link: self.id }),

@@ -5,7 +5,6 @@
 //! race with IO here as they do in a real driver.
 
 mod driver;
-mod frame;
 mod front;
 mod habits;
 mod link;
@@ -150,7 +149,7 @@ impl<E: Engine> Host<E> {
     /// # Errors
     /// What is left over.
     pub fn check_idle(&self) -> Verdict {
-        self.contract.idle(&self.stats(), self.driver.held_sockets())
+        self.contract.idle(&self.stats())
     }
 
     /// Lets pumps and owner do what can be done now.
@@ -168,7 +167,8 @@ impl<E: Engine> Host<E> {
         }
         self.driver.run(std::mem::take(&mut self.missed), net, now);
         if !self.driver.inbox.is_empty() {
-            self.turn.get_or_insert(now + self.driver.site().habits.turn_delay);
+            let delay = self.driver.site().habits.turn_delay;
+            self.turn.get_or_insert_with(|| now + delay);
         }
         if [self.turn, self.deadline].into_iter().flatten().any(|due| due <= now) {
             self.take_turn(net, trace, now)?;
@@ -201,7 +201,7 @@ impl<E: Engine> Host<E> {
         while let Some(input) = inputs.pop_front() {
             trace.input(now, &self.name, &input);
             self.contract.input(&input)?;
-            self.history.input(now, &input);
+            self.history.input(&input);
             self.engine.handle_input(now.instant(), input);
             if !inputs.is_empty() && self.driver.drains_between_inputs() {
                 self.drain(net, trace, now)?;
@@ -219,7 +219,7 @@ impl<E: Engine> Host<E> {
             trace.output(now, &self.name, &output);
             hash_output(&output, &mut self.outputs);
             self.contract.output(now, &output)?;
-            self.history.output(now, &output);
+            self.history.output(&output);
             if let Output::Timeout(deadline) = output {
                 self.deadline = deadline.map(Time::from_instant);
                 return Ok(());

@@ -32,6 +32,8 @@ pub enum Owner {
     Caller(usize),
     /// The target of the conversation with this number.
     Target(usize),
+    /// The malicious peer with this number.
+    Intruder(usize),
     /// Nobody.
     Nobody,
 }

@@ -5,6 +5,7 @@
 //! finds less than many runs in which few things fail a lot.
 
 mod faults;
+mod intruders;
 mod peers;
 pub(crate) mod talks;
 
@@ -14,6 +15,7 @@ use linksocks_sansio::wire::DATA_HEADER_LEN;
 
 pub use self::faults::{Exit, Fault};
 pub use self::peers::{ClientPlan, SERVER_NAME, ServerPlan};
+use super::app::intruder::{IntruderPlan, LONGEST_NONSENSE};
 use super::app::plan::TalkPlan;
 use super::clock::Time;
 use super::dice::Dice;
@@ -33,6 +35,8 @@ pub(crate) enum Stream {
     Host,
     /// One for each caller.
     Caller,
+    /// 0 for all plans, then one for each intruder.
+    Intruders,
 }
 
 impl Stream {
@@ -61,6 +65,8 @@ pub struct Scenario {
     pub clients: Vec<ClientPlan>,
     /// Conversations, in the order of their numbers.
     pub talks: Vec<TalkPlan>,
+    /// Malicious peers.
+    pub intruders: Vec<IntruderPlan>,
     /// Faults and when they occur.
     pub faults: Vec<(Time, Fault)>,
     /// What links are like.
@@ -82,6 +88,8 @@ pub struct Shape {
     pub calm: bool,
     /// Limits so small that they are reached.
     pub tight: bool,
+    /// Until the faults are over, somebody malicious stands in the server's place.
+    pub impostor: bool,
     /// Readers that stall, behind kernels that keep little, while much is to be sent.
     pub clogged: bool,
 }
@@ -97,13 +105,15 @@ impl Scenario {
             calm: dice.chance(25),
             tight: dice.chance(20),
             clogged: dice.chance(20),
+            impostor: dice.chance(4),
         };
         let mut dice = Stream::Peers.dice(seed, 0);
         let server = ServerPlan::draw(shape, &mut dice);
         let count = dice.between(1, 3) as usize;
         let clients: Vec<_> = (0..count).map(|client| ClientPlan::draw(client, shape, &mut dice)).collect();
         let talks = talks::draw(shape, &clients, &mut Stream::Talks.dice(seed, 0));
-        let faults = match shape.calm {
+        let intruders = intruders::draw(shape, &mut Stream::Intruders.dice(seed, 0));
+        let faults = match shape.calm || shape.impostor {
             true => Vec::new(),
             false => faults::draw(clients.len(), &mut Stream::Faults.dice(seed, 0)),
         };
@@ -113,7 +123,7 @@ impl Scenario {
             true => Quality { send_buffer: STINGY, receive_buffer: STINGY, ..Quality::local() },
             false => quality(shape, &mut dice),
         });
-        Self { seed, shape, server, clients, talks, faults, links, targets, callers }
+        Self { seed, shape, server, clients, talks, intruders, faults, links, targets, callers }
     }
 
     /// The longest message that any peer sends.
@@ -121,7 +131,9 @@ impl Scenario {
     pub fn longest_message(&self) -> usize {
         let clients = self.clients.iter().map(|client| &client.config.relay);
         let limits = clients.chain([&self.server.config.relay]).map(|relay| &relay.limits);
-        limits.map(|limits| limits.message_max).max().unwrap_or_default() + DATA_HEADER_LEN
+        let honest = limits.map(|limits| limits.message_max).max().unwrap_or_default();
+        let intruders = if self.intruders.is_empty() { 0 } else { LONGEST_NONSENSE };
+        honest.max(intruders) + DATA_HEADER_LEN
     }
 }
 

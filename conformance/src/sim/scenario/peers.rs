@@ -90,7 +90,7 @@ impl ClientPlan {
     }
 }
 
-fn token(right: bool) -> Token {
+pub(super) fn token(right: bool) -> Token {
     Token::new(if right { TOKEN } else { "wrong" }).expect("the token has a usual length")
 }
 

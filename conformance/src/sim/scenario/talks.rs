@@ -18,6 +18,8 @@ pub(crate) const REFUSING: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1));
 pub(crate) const SILENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 3, 0, 1));
 /// An address that the network knows no way to.
 pub(crate) const UNREACHABLE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 4, 0, 1));
+/// An address where somebody listens who accepts nothing and reads nothing: the kernel connects.
+pub(crate) const SINK: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 5, 0, 1));
 
 const PORT: u16 = 8080;
 

@@ -5,7 +5,7 @@
 //! driver's library and change nothing for an engine.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use linksocks_sansio::io::CloseFrame;
+use linksocks_sansio::io::{CloseFrame, FrameViolation};
 
 use crate::sim::net::Rope;
 
@@ -13,7 +13,7 @@ const HEADER: usize = 5;
 
 /// What travels between two link pumps.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     /// The upgrade request of a client.
     Request {
         path_and_query: String,
@@ -25,6 +25,8 @@ pub(super) enum Frame {
         extensions: Option<String>,
     },
     Binary(Bytes),
+    /// Something that breaks the rules of the WebSocket layer.
+    Invalid(FrameViolation),
     Ping,
     Pong,
     Close(Option<CloseFrame>),
@@ -32,11 +34,12 @@ pub(super) enum Frame {
 
 impl Frame {
     /// Head and content, to be written one after the other.
-    pub(super) fn encode(self) -> [Bytes; 2] {
+    pub(crate) fn encode(self) -> [Bytes; 2] {
         let (kind, content) = match self {
             Self::Request { path_and_query, extensions } => (b'Q', lines(path_and_query, extensions)),
             Self::Response { status, extensions } => (b'R', lines(status.to_string(), extensions)),
             Self::Binary(message) => (b'B', message),
+            Self::Invalid(violation) => (b'X', Bytes::from(vec![violation as u8])),
             Self::Ping => (b'I', Bytes::new()),
             Self::Pong => (b'O', Bytes::new()),
             Self::Close(None) => (b'C', Bytes::new()),
@@ -56,7 +59,7 @@ impl Frame {
     ///
     /// # Panics
     /// If the bytes are no frames: both ends are simulated.
-    pub(super) fn decode(received: &mut Rope) -> Option<Self> {
+    pub(crate) fn decode(received: &mut Rope) -> Option<Self> {
         let [kind, length @ ..] = received.peek::<HEADER>()?;
         let length = u32::from_be_bytes(length) as usize;
         if received.len() < HEADER + length {
@@ -74,6 +77,11 @@ impl Frame {
                 Self::Response { status: status.parse().expect("a status is a number"), extensions }
             }
             b'B' => Self::Binary(content),
+            b'X' => Self::Invalid(match content.first() {
+                Some(0) => FrameViolation::TooLarge,
+                Some(1) => FrameViolation::Text,
+                _ => FrameViolation::Framing,
+            }),
             b'I' => Self::Ping,
             b'O' => Self::Pong,
             b'C' => Self::Close(content.split_first_chunk().map(|(code, reason)| CloseFrame {
@@ -104,7 +112,7 @@ fn read_lines(content: &[u8]) -> (String, Option<String>) {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use linksocks_sansio::io::CloseFrame;
+    use linksocks_sansio::io::{CloseFrame, FrameViolation};
 
     use super::Frame;
     use crate::sim::net::Rope;
@@ -118,6 +126,9 @@ mod tests {
             },
             Frame::Response { status: 101, extensions: None },
             Frame::Binary(Bytes::from_static(b"message")),
+            Frame::Invalid(FrameViolation::TooLarge),
+            Frame::Invalid(FrameViolation::Text),
+            Frame::Invalid(FrameViolation::Framing),
             Frame::Ping,
             Frame::Pong,
             Frame::Close(None),
