@@ -3,8 +3,8 @@
 use allocation_counter::measure;
 use bytes::{Bytes, BytesMut};
 use conformance::vectors::{self, Fields, FrameKind, Step};
+use linksocks_sansio::Token;
 use linksocks_sansio::ids::{ChannelId, InstanceId};
-use linksocks_sansio::secret::Token;
 use linksocks_sansio::wire::gzip::{GzipError, Inflate};
 use linksocks_sansio::wire::{
     Auth, AuthResponse, Compression, Connect, ConnectRequest, ConnectResponse, ConnectorOperation, Data,

@@ -105,6 +105,11 @@ impl Link {
         self.phase == LinkPhase::Ready
     }
 
+    /// Whether nothing is heard of it any more, and its channels are gone.
+    pub(crate) fn is_ending(&self) -> bool {
+        matches!(self.phase, LinkPhase::Closing | LinkPhase::Closed)
+    }
+
     /// Whether messages may still be sent.
     pub(crate) fn is_sending(&self) -> bool {
         !matches!(self.phase, LinkPhase::Opening | LinkPhase::Closed)

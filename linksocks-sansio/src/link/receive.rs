@@ -45,6 +45,12 @@ impl ReceiveBudget {
         None
     }
 
+    /// Charges for nothing any more. Returns the channels that were charged for.
+    pub(crate) fn clear(&mut self) -> BTreeSet<ChannelKey> {
+        (self.charged, self.paused) = (0, false);
+        std::mem::take(&mut self.members)
+    }
+
     /// Whether so little waits that reading goes on.
     pub(crate) fn is_relieved(&self) -> bool {
         self.charged < self.limit / 4 * 3

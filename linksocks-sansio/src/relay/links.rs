@@ -121,7 +121,7 @@ impl Relay {
         let link = self.links.get_mut(id)?;
         link.receive_credit.on_received(receive_cost(message.len()));
         link.keep_alive.last_heard = self.now;
-        if matches!(link.phase, LinkPhase::Opening | LinkPhase::Closing | LinkPhase::Closed) {
+        if link.phase == LinkPhase::Opening || link.is_ending() {
             return None;
         }
         let phase = link.phase;
@@ -192,7 +192,7 @@ impl Relay {
     pub(crate) fn grant_receive(&mut self, id: LinkId) {
         let Some(link) = self.links.get_mut(id) else { return };
         let window = link.receive_window(&self.config.limits);
-        if link.budget.is_paused() || matches!(link.phase, LinkPhase::Closing | LinkPhase::Closed) {
+        if link.budget.is_paused() || link.is_ending() {
             return;
         }
         if let Some(bytes) = link.receive_credit.top_up(window) {
@@ -231,7 +231,7 @@ impl Relay {
     /// Ends a link and everything on it.
     pub(crate) fn end_link(&mut self, id: LinkId, error: LinkError, ending: Ending) {
         let Some(link) = self.links.get_mut(id) else { return };
-        if matches!(link.phase, LinkPhase::Closing | LinkPhase::Closed) {
+        if link.is_ending() {
             if matches!(ending, Ending::Gone) {
                 self.forget_link(id);
             }
@@ -242,10 +242,10 @@ impl Relay {
         let (end, dial, owner) = (link.end, link.dial.take(), link.owner.take());
         link.phase = LinkPhase::Closing;
         let channels: Vec<_> = link.channels.values().copied().collect();
+        self.detach_waiting(id);
         for channel in channels {
             self.abort_channel(channel, ChannelError::LinkLost);
         }
-        self.detach_waiting(id);
         self.timers.cancel(Timer::LinkLogin(id));
         self.timers.cancel(Timer::LinkKeepAlive(id));
         self.timers.cancel(Timer::Stall(Some(id)));

@@ -25,7 +25,17 @@ impl Relay {
         if before == 0 {
             channel.waiting_since = self.now;
         }
-        match self.links.get_mut(id) {
+        self.exchange(key, id, before, after);
+    }
+
+    /// A channel is gone: what it was charged is free.
+    pub(super) fn discharge(&mut self, key: ChannelKey, id: LinkId, charged: usize) {
+        self.exchange(key, id, charged, 0);
+    }
+
+    fn exchange(&mut self, key: ChannelKey, id: LinkId, before: usize, after: usize) {
+        // What a link that ends has delivered is detached from it before the driver lets go of it.
+        match self.links.get_mut(id).filter(|link| !link.is_ending()) {
             Some(link) => {
                 let crossing = link.budget.exchange(key, before, after);
                 self.on_crossing(id, crossing);
@@ -34,19 +44,6 @@ impl Relay {
                 if self.detached.exchange(key, before, after) == Some(Crossing::Paused) {
                     self.set_timer(Timer::Stall(None), self.config.timeouts.stall);
                 }
-            }
-        }
-    }
-
-    /// A channel is gone: what it was charged is free.
-    pub(super) fn discharge(&mut self, key: ChannelKey, id: LinkId, charged: usize) {
-        match self.links.get_mut(id) {
-            Some(link) => {
-                let crossing = link.budget.exchange(key, charged, 0);
-                self.on_crossing(id, crossing);
-            }
-            None => {
-                self.detached.exchange(key, charged, 0);
             }
         }
     }
@@ -69,19 +66,14 @@ impl Relay {
         }
     }
 
-    /// A link is lost; what it has delivered to channels that had already ended is still written.
+    /// A link has begun to end: what it has delivered is no longer charged to it. (Channels that
+    /// had already ended are still written.)
     pub(super) fn detach_waiting(&mut self, id: LinkId) {
         let Some(link) = self.links.get_mut(id) else { return };
-        let members: Vec<_> = link.budget.members().collect();
-        for key in members {
-            let Some(channel) = self.channels.get(key) else { continue };
-            let charged = channel.charged;
-            if let Some(link) = self.links.get_mut(id) {
-                link.budget.exchange(key, charged, 0);
-            }
-            if self.detached.exchange(key, 0, charged) == Some(Crossing::Paused) {
-                self.set_timer(Timer::Stall(None), self.config.timeouts.stall);
-            }
+        debug_assert!(link.is_ending(), "what waits is charged to the link");
+        for key in link.budget.clear() {
+            let charged = self.channels.get(key).map_or(0, |channel| channel.charged);
+            self.exchange(key, id, 0, charged);
         }
     }
 
