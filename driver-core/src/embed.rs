@@ -113,13 +113,16 @@ impl ClientHandle {
     /// Opens a channel to `target`, without SOCKS. Dropping the future gives up.
     ///
     /// # Errors
-    /// [`OpenError`]; [`OpenError::Shutdown`] also if the client has stopped.
+    /// [`OpenError`]. What can't succeed any more, such as a login with a wrong token, is found in
+    /// [`OpenError::Stopped`].
     pub async fn open(&self, target: TargetAddr) -> Result<PipeStream, OpenError> {
         let (ours, stream) = pipe::pipe(pipe::CAPACITY);
         let (answer, answered) = oneshot::channel();
         self.engine.requests.put(Request::Open { target, stream, answer });
-        answered.await.unwrap_or(Err(OpenError::Shutdown))?;
-        Ok(ours)
+        match answered.await {
+            Ok(answer) => answer.map(|()| ours),
+            Err(oneshot::Canceled) => Err(OpenError::Stopped(self.stopped().await)),
+        }
     }
 
     /// Numbers of now; zeros if the client has stopped.

@@ -4,7 +4,7 @@
 
 mod program;
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use program::{LinkSocks, WAIT};
@@ -120,7 +120,7 @@ fn client_and_server_write_the_lines_that_scripts_watch() {
         " INF New forward proxy token added\n",
         " INF   Token: (as given)\n",
         " client_ip=127.0.0.1\n",
-        " INF Shutting down server...\n",
+        " INF Shutting down server... drain=5s\n",
         " INF Server stopped\n",
     ] {
         assert!(server.stdout.contains(line), "{line}: {}", server.stdout);
@@ -128,7 +128,7 @@ fn client_and_server_write_the_lines_that_scripts_watch() {
     for line in [
         format!(" INF LinkSocks Client is connecting to url={url}/socket\n"),
         " INF Authentication successful for forward proxy\n".to_owned(),
-        " INF Shutting down client...\n".to_owned(),
+        " INF Shutting down client... drain=5s\n".to_owned(),
         " INF Client stopped\n".to_owned(),
     ] {
         assert!(client.stdout.contains(&line), "{line}: {}", client.stdout);
@@ -211,7 +211,7 @@ fn a_client_without_server_retries_until_it_is_stopped() {
 }
 
 #[test]
-fn a_second_signal_does_not_wait_for_connections() {
+fn a_second_signal_resets_connections_instead_of_waiting_for_them() {
     let (_server, url) = server(&["-t", "t"]);
     let (mut client, socks) = client(&["-t", "t", "-u", &url]);
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -224,4 +224,7 @@ fn a_second_signal_does_not_wait_for_connections() {
     client.wait_for("Shutting down client...");
     client.signal("INT");
     assert_eq!(client.end().status, Some(130));
+    // A regular end would make a part of a download look like all of it.
+    let end = open.read(&mut [0; 1]);
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }

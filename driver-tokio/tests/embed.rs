@@ -164,7 +164,8 @@ async fn open_fails_with_the_cause() {
     assert!(error.to_string().contains("refused"), "{error}");
 
     patient(client.shutdown(Duration::ZERO)).await;
-    assert_eq!(patient(client.open(target)).await.unwrap_err(), OpenError::Shutdown);
+    let error = patient(client.open(target)).await.unwrap_err();
+    assert_eq!(error, OpenError::Stopped(StopReason::Shutdown));
 }
 
 #[tokio::test]

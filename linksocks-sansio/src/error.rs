@@ -87,6 +87,9 @@ pub enum LinkError {
     /// The server refused the upgrade for good: an HTTP status that a retry can't change.
     #[error("the server refused the connection with HTTP status {0}; check the URL")]
     Refused(u16),
+    /// The driver was built without what the link needs.
+    #[error("{0} is not supported by this build")]
+    Unsupported(&'static str),
     /// The server rejected the token.
     #[error("authentication failed: {0}")]
     Rejected(String),
@@ -114,7 +117,7 @@ impl LinkError {
     /// Whether trying again can't help: the operator must act.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Rejected(_) | Self::Version(_))
+        matches!(self, Self::Refused(_) | Self::Unsupported(_) | Self::Rejected(_) | Self::Version(_))
     }
 }
 
@@ -198,6 +201,9 @@ pub enum OpenError {
     /// We are shutting down.
     #[error("shutting down")]
     Shutdown,
+    /// The engine has stopped.
+    #[error("stopped: {0}")]
+    Stopped(StopReason),
 }
 
 /// Why an engine stopped.

@@ -217,7 +217,7 @@ pub enum Command {
         target: TargetAddr,
     },
     /// Stop: accept nothing new, let channels finish for up to `drain`, then close all links.
-    /// Ends with [`Action::Stop`].
+    /// Ends with [`Action::Stop`]. Until channels are being closed, another one replaces `drain`.
     Shutdown {
         /// How long channels may go on.
         drain: Duration,

@@ -41,8 +41,8 @@ pub(super) async fn run<R: Runtime>(
 
     let client = Client::builder(config);
     let events = client.events();
-    let client = client.start(runtime).await?;
-    match supervise(&client, events, signals, Side::Client).await {
+    let client = client.start(runtime.clone()).await?;
+    match supervise(&runtime, &client, events, signals, Side::Client).await {
         End::Interrupted => Err(Failure::Interrupted),
         End::Stopped(StopReason::Shutdown) => {
             info!("Client stopped");

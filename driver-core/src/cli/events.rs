@@ -40,17 +40,18 @@ pub(super) fn log(side: Side, event: &Event) {
         Event::LinkReady { link, extensions, ready, total } => {
             debug!(%link, %extensions, "Link ready");
             match total {
-                0 | 1 => info!("Authentication successful for forward proxy"),
-                _ => info!("Authentication successful for forward proxy ({ready}/{total})"),
+                1 => info!("Authentication successful for forward proxy"),
+                // One line when all are up, as in the Go program.
+                _ if ready == total => {
+                    info!("Authentication successful for forward proxy ({ready}/{total})");
+                }
+                _ => debug!("Authenticated ({ready}/{total})"),
             }
         }
-        Event::LinkLatency { link, round_trip } => {
-            let latency = GoDuration(*round_trip);
-            match side {
-                Side::Client => info!("Server ready, latency: {latency}"),
-                Side::Server => debug!(client_id = %link, %latency, "First pong"),
-            }
-        }
+        Event::LinkLatency { link, round_trip } => match side {
+            Side::Client => info!("Server ready, latency: {}ms", round_trip.as_millis()),
+            Side::Server => debug!(client_id = %link, latency = %GoDuration(*round_trip), "First pong"),
+        },
         Event::LinkLost { error: LinkError::Rejected(_), .. } => error!("Authentication failed"),
         Event::LinkLost { error, retry_in: Some(delay), .. } => {
             warn!(%error, "Connection error, waiting {} before retrying", GoDuration(*delay));
@@ -70,14 +71,15 @@ pub(super) fn log(side: Side, event: &Event) {
         }
 
         Event::MinorVersion { link, version } => {
-            info!(%link, "Peer uses another minor protocol version: 0x{version:02x}");
+            debug!(%link, "Peer uses another minor protocol version: 0x{version:02x}");
         }
+        // As a field, so that no server can imitate the lines that scripts watch; and what is an
+        // error there is none of this program.
         Event::PeerLog { link, level, message } => match level.as_str() {
-            "trace" => trace!(%link, "{message}"),
-            "info" => info!(%link, "{message}"),
-            "warn" => warn!(%link, "{message}"),
-            "error" => error!(%link, "{message}"),
-            _ => debug!(%link, "{message}"),
+            "trace" => trace!(%link, message, "Message from the server"),
+            "info" => info!(%link, message, "Message from the server"),
+            "warn" | "error" => warn!(%link, message, "Message from the server"),
+            _ => debug!(%link, message, "Message from the server"),
         },
         Event::MessageIgnored { link, reason } => debug!(%link, reason, "Message ignored"),
         Event::ReceivePaused { link } => debug!(%link, "Receive budget full, reading paused"),

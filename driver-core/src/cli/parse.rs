@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches};
 
 use super::args::{CLIENT_LATER, Cli, Command, Later, OTHER_FLAGS, SERVER_LATER};
@@ -40,34 +41,32 @@ pub(super) fn parse(
         args.push("linksocks".into());
     }
     let (mut command, variables) = command();
-    let mut used = Vec::new();
     add_mode(&mut args, environment, &mut command)?;
     if args.len() == 1 {
         args.push("help".into());
     }
-    if let Some(subcommand) = args.get(1).and_then(|arg| arg.to_str()).map(str::to_owned) {
-        let present = variables.iter().filter(|variable| variable.command == subcommand);
-        for variable in present {
-            if let Some(value) = environment.get(&variable.name) {
-                let mut flag = OsString::from(format!("--{}=", variable.flag));
-                flag.push(value);
-                // Before the flags that the user gave, so that those win.
-                args.insert(2, flag);
-                used.push(variable.name.as_str());
-            }
+    let mut matches = command.try_get_matches_from_mut(&args)?;
+    // What the user gave is in order, so whatever is refused from here on is due to a variable.
+    for variable in &variables {
+        let Some((subcommand, flags)) = matches.subcommand() else { break };
+        let given = || flags.value_source(&variable.id) == Some(ValueSource::CommandLine);
+        if subcommand != variable.command || given() {
+            continue;
         }
-    }
-    read(&mut command, args).map_err(|mut error| {
-        if error.kind() != ErrorKind::DisplayHelp && !used.is_empty() {
-            let hint = format!("flags were also taken from the environment: {}", used.join(", "));
+        let Some(value) = environment.get(&variable.name) else { continue };
+        let mut flag = OsString::from(format!("--{}=", variable.flag));
+        flag.push(value);
+        args.insert(2, flag);
+        matches = command.try_get_matches_from_mut(&args).map_err(|mut error| {
+            let hint = format!("the value comes from the environment variable {}", variable.name);
             error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
-        }
-        error
-    })
+            error
+        })?;
+    }
+    read(&mut command, &matches)
 }
 
-fn read(command: &mut clap::Command, args: Vec<OsString>) -> Result<Command, clap::Error> {
-    let matches = command.try_get_matches_from_mut(args)?;
+fn read(command: &mut clap::Command, matches: &ArgMatches) -> Result<Command, clap::Error> {
     let refused = matches.subcommand().and_then(|(name, matches)| {
         let what = match name {
             "client" => refused_flag(CLIENT_LATER, matches)?,
@@ -80,7 +79,7 @@ fn read(command: &mut clap::Command, args: Vec<OsString>) -> Result<Command, cla
     });
     match refused {
         Some(error) => Err(error),
-        None => Ok(Cli::from_arg_matches(&matches)?.command),
+        None => Ok(Cli::from_arg_matches(matches)?.command),
     }
 }
 
@@ -94,7 +93,7 @@ fn refused_flag(later: &[Later], matches: &ArgMatches) -> Option<String> {
 
 fn is_on(later: &Later, matches: &ArgMatches) -> bool {
     if later.takes_value {
-        matches.get_many::<String>(later.flag).is_some_and(|mut values| values.any(|value| !value.is_empty()))
+        matches.get_many::<String>(later.flag).and_then(Iterator::last).is_some_and(|value| !value.is_empty())
     } else {
         matches.get_flag(later.flag)
     }
@@ -107,6 +106,9 @@ fn add_mode(
     command: &mut clap::Command,
 ) -> Result<(), clap::Error> {
     if args.get(1).is_some_and(|arg| !arg.as_encoded_bytes().starts_with(b"-")) {
+        return Ok(());
+    }
+    if args.get(1).is_some_and(|arg| ["-h", "--help", "-V", "--version"].iter().any(|flag| arg == flag)) {
         return Ok(());
     }
     let Some(mode) = environment.get("LINKSOCKS_MODE") else {
@@ -129,6 +131,7 @@ fn add_mode(
 /// A variable that sets a flag of a command.
 struct Variable {
     command: String,
+    id: String,
     flag: String,
     name: String,
 }
@@ -162,7 +165,8 @@ fn take_variable(arg: Arg, command: &str, variables: &mut Vec<Variable>) -> Arg 
     };
     let name = name.to_string_lossy().into_owned();
     let help = arg.get_help().map_or_else(String::new, |help| format!("{help} [env: {name}]"));
-    variables.push(Variable { command: command.to_owned(), flag: flag.to_owned(), name });
+    let id = arg.get_id().to_string();
+    variables.push(Variable { command: command.to_owned(), id, flag: flag.to_owned(), name });
     arg.env(None).help(help)
 }
 

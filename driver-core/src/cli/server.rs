@@ -29,7 +29,7 @@ pub(super) async fn run<R: Runtime>(
 
     let server = Server::builder(config).bind(listen);
     let events = server.events();
-    let server = server.start(runtime).await?;
+    let server = server.start(runtime.clone()).await?;
     info!("New forward proxy token added");
     info!("Configuration:");
     info!("  Mode: forward proxy (SOCKS5 on client -> server -> network)");
@@ -39,7 +39,7 @@ pub(super) async fn run<R: Runtime>(
     let url = format!("http://localhost:{}", local.port());
     info!(listen = %local, url, "LinkSocks server started");
 
-    match supervise(&server, events, signals, Side::Server).await {
+    match supervise(&runtime, &server, events, signals, Side::Server).await {
         End::Interrupted => Err(Failure::Interrupted),
         End::Stopped(StopReason::Shutdown) => {
             info!("Server stopped");

@@ -5,14 +5,16 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_core::Stream;
-use futures_util::future::{Fuse, FutureExt as _};
+use futures_util::future::{Fuse, FutureExt as _, select};
 use futures_util::{StreamExt as _, select_biased};
 use linksocks_sansio::error::StopReason;
 use tracing::info;
 
 use super::DRAIN;
 use super::events::{self, Side};
+use super::log::GoDuration;
 use crate::embed::{ClientHandle, Events, ServerHandle};
+use crate::runtime::Runtime;
 
 /// How a client or server ended.
 pub(super) enum End {
@@ -48,8 +50,14 @@ impl Handle for ServerHandle {
     }
 }
 
-/// Logs events until the end. The first signal starts a graceful shutdown.
+/// How long resets may take to leave after the second signal: whatever is still open when the
+/// process ends looks to the other end as if it were complete.
+const LAST_MOMENT: Duration = Duration::from_millis(300);
+
+/// Logs events until the end. The first signal starts a graceful shutdown, the second one resets
+/// what is left.
 pub(super) async fn supervise(
+    runtime: &impl Runtime,
     handle: &impl Handle,
     mut events: Events,
     signals: impl Stream<Item = ()> + Unpin,
@@ -66,9 +74,11 @@ pub(super) async fn supervise(
             },
             () = signals.select_next_some() => {
                 if shutting_down {
+                    let end = pin!(handle.shutdown(Duration::ZERO));
+                    select(end, pin!(runtime.sleep(LAST_MOMENT))).await;
                     return End::Interrupted;
                 }
-                info!("Shutting down {side}...");
+                info!(drain = %GoDuration(DRAIN), "Shutting down {side}...");
                 shutting_down = true;
                 shutdown.set(handle.shutdown(DRAIN).fuse());
             }

@@ -42,16 +42,12 @@ impl ClientEngine {
     }
 
     pub(super) fn on_open_failed(&mut self, id: LinkId, error: LinkFailure) {
-        let Some(link) = self.relay.links.get(id) else { return };
-        let LinkEnd::Client { slot } = link.end else { return };
         let error = match error {
-            LinkFailure::Status(status) if is_refusal(status) && !self.slots[slot].proven => {
-                LinkError::Refused(status)
+            LinkFailure::Status(status) if is_refusal(status) && !self.proven => LinkError::Refused(status),
+            LinkFailure::Unsupported(what) => LinkError::Unsupported(what),
+            LinkFailure::Status(_) | LinkFailure::Io(_) | LinkFailure::Handshake(_) => {
+                LinkError::Upgrade(error.to_string())
             }
-            LinkFailure::Status(_)
-            | LinkFailure::Io(_)
-            | LinkFailure::Handshake(_)
-            | LinkFailure::Unsupported(_) => LinkError::Upgrade(error.to_string()),
         };
         self.relay.end_link(id, error, Ending::Gone);
     }
@@ -76,7 +72,7 @@ impl ClientEngine {
         let Some(link) = self.relay.links.get(id) else { return };
         let (LinkEnd::Client { slot }, extensions) = (link.end, link.extensions) else { return };
         self.slots[slot].backoff.reset();
-        self.slots[slot].proven = true;
+        self.proven = true;
         let ready = (0..self.slots.len()).filter(|slot| self.is_ready(*slot)).count();
         let total = self.slots.len();
         self.relay.tell(Event::LinkReady { link: id, extensions, ready, total });
@@ -108,8 +104,8 @@ impl ClientEngine {
     }
 }
 
-/// Whether an HTTP status says that asking again can't help: the client errors, but for those that
-/// ask to come again (408 Request Timeout, 425 Too Early, 429 Too Many Requests).
+/// Whether an HTTP status says that asking again can't help: a page, a redirect or a client error,
+/// but for those that ask to come again (408 Request Timeout, 425 Too Early, 429 Too Many Requests).
 fn is_refusal(status: u16) -> bool {
-    (400..500).contains(&status) && !matches!(status, 408 | 425 | 429)
+    (200..500).contains(&status) && !matches!(status, 408 | 425 | 429)
 }

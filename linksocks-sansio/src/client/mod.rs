@@ -30,6 +30,8 @@ pub struct ClientEngine {
     /// The token in force: the server may have assigned another one.
     token: Token,
     slots: Vec<Slot>,
+    /// Whether a login has ever succeeded: then no refusal is taken for final.
+    proven: bool,
     /// The slot whose turn it is to carry the next channel.
     next_slot: usize,
     listener: Option<ListenerId>,
@@ -43,8 +45,6 @@ struct Slot {
     /// `None` while backing off.
     link: Option<LinkId>,
     backoff: Backoff,
-    /// Whether a login has ever succeeded: then no refusal is taken for final.
-    proven: bool,
 }
 
 impl ClientEngine {
@@ -53,13 +53,14 @@ impl ClientEngine {
     pub fn new(config: ClientConfig, seed: [u8; 32], now: Instant) -> Self {
         let mut relay = Relay::new(config.relay.clone(), seed, now, close_code::NORMAL);
         let instance = relay.rng.instance_id();
-        let slot = || Slot { link: None, backoff: Backoff::new(config.backoff.clone()), proven: false };
+        let slot = || Slot { link: None, backoff: Backoff::new(config.backoff.clone()) };
         let slots: Vec<_> = std::iter::repeat_with(slot).take(config.links.max(1)).collect();
         let mut client = Self {
             relay,
             instance,
             token: config.token.clone(),
             slots,
+            proven: false,
             next_slot: 0,
             listener: None,
             waiting: VecDeque::new(),
@@ -127,10 +128,10 @@ impl ClientEngine {
         }
     }
 
-    fn refuse_waiting(&mut self) {
+    fn refuse_waiting(&mut self, error: &OpenError) {
         for (origin, _) in std::mem::take(&mut self.waiting) {
             self.relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(origin)));
-            self.relay.refuse(origin, OpenError::Shutdown);
+            self.relay.refuse(origin, error.clone());
         }
     }
 
@@ -143,7 +144,7 @@ impl ClientEngine {
     /// Ends for good: everything is dropped.
     fn stop(&mut self, reason: StopReason) {
         self.stop_listening();
-        self.refuse_waiting();
+        self.refuse_waiting(&OpenError::Stopped(reason.clone()));
         self.relay.stop(reason);
     }
 }
@@ -208,7 +209,7 @@ impl Role for ClientEngine {
             }
             Notice::ShutdownBegun => {
                 self.stop_listening();
-                self.refuse_waiting();
+                self.refuse_waiting(&OpenError::Shutdown);
             }
         }
     }

@@ -33,10 +33,14 @@ impl Relay {
     }
 
     pub(crate) fn begin_shutdown(&mut self, drain: Duration) {
-        if !self.is_shutting_down() {
-            self.shutdown = Shutdown::Draining;
-            self.set_timer(Timer::Shutdown, drain);
-            self.notices.push_back(Notice::ShutdownBegun);
+        match self.shutdown {
+            Shutdown::No => {
+                self.shutdown = Shutdown::Draining;
+                self.set_timer(Timer::Shutdown, drain);
+                self.notices.push_back(Notice::ShutdownBegun);
+            }
+            Shutdown::Draining => self.set_timer(Timer::Shutdown, drain),
+            Shutdown::Closing | Shutdown::Stopped => {}
         }
     }
 

@@ -125,7 +125,7 @@ impl Relay {
 
     pub(super) fn refuse_socks(&mut self, id: SocketId, error: &OpenError) {
         let reply = match error {
-            OpenError::NoLink | OpenError::Shutdown => Reply::NetworkUnreachable,
+            OpenError::NoLink | OpenError::Shutdown | OpenError::Stopped(_) => Reply::NetworkUnreachable,
             OpenError::Connect(_) => Reply::HostUnreachable,
             OpenError::TooMany | OpenError::Unsupported => Reply::GeneralFailure,
         };

@@ -114,9 +114,15 @@ fn a_blank_variable_counts_as_unset() {
 }
 
 #[test]
-fn an_error_names_the_variables_that_took_part() {
+fn an_error_names_the_variable_if_it_is_due_to_one() {
     let error = refusal("linksocks client", &[("LINKSOCKS_SOCKS_PORT", "many")]);
     assert!(error.contains("'many'") && error.contains("LINKSOCKS_SOCKS_PORT"), "{error}");
+    let error = refusal("linksocks client -p few", &[("LINKSOCKS_SOCKS_PORT", "many")]);
+    assert!(error.contains("'few'") && !error.contains("LINKSOCKS"), "{error}");
+    let args = client("linksocks client -p 5", &[("LINKSOCKS_SOCKS_PORT", "many")]);
+    assert_eq!(args.socks_port, 5, "a flag hides what is wrong with its variable");
+    let args = client("linksocks client -x=", &[("LINKSOCKS_UPSTREAM_PROXY", "socks5://h")]);
+    assert_eq!(args.socks_port, 9870, "an empty value turns off what the variable turns on");
 }
 
 #[test]
@@ -129,6 +135,7 @@ fn the_mode_supplies_a_missing_command() {
     client("linksocks client", &mode("server"));
     client("linksocks client", &mode("nonsense"));
     assert!(refusal("linksocks", &mode("nonsense")).contains("nonsense"));
+    assert_eq!(run("linksocks --help", &mode("nonsense")).unwrap_err().kind(), ErrorKind::DisplayHelp);
     for (mode, name) in
         [(mode("provider"), "provider"), (mode("reverse"), "provider"), (mode("connector"), "connector")]
     {
