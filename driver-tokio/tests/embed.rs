@@ -176,6 +176,8 @@ async fn a_wrong_token_stops_the_client_with_the_reason() {
     let reason = patient(client.ready()).await.unwrap_err();
     assert!(matches!(&reason, StopReason::Link(LinkError::Rejected(_))), "{reason:?}");
     assert_eq!(client.stopped().await, reason);
+    let target = "localhost:1".parse().unwrap();
+    assert_eq!(client.open(target).await.unwrap_err(), OpenError::Stopped(reason));
     assert_eq!(client.stats().await, Stats::default());
 }
 

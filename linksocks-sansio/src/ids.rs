@@ -7,21 +7,12 @@ use uuid::Uuid;
 /// Declares an id that is an index into an [`Arena`](crate::arena::Arena) plus a generation, so
 /// that an id kept after its object is gone never names a newer object.
 macro_rules! arena_id {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+    ($(#[$doc:meta])* $visibility:vis $name:ident, $prefix:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name {
+        $visibility struct $name {
             pub(crate) index: u32,
             pub(crate) generation: u32,
-        }
-
-        impl $name {
-            /// A number that is unique among all ids of this kind: the generation in the high
-            /// half, the index in the low half. For maps and logs of a driver.
-            #[must_use]
-            pub const fn as_u64(self) -> u64 {
-                (self.generation as u64) << 32 | self.index as u64
-            }
         }
 
         impl crate::arena::ArenaId for $name {
@@ -49,29 +40,45 @@ macro_rules! arena_id {
 
 arena_id!(
     /// One WebSocket between two peers. Allocated by the engine.
-    LinkId,
+    pub LinkId,
     "link"
 );
 arena_id!(
     /// One local TCP socket or in-memory stream. Allocated by the engine.
-    SocketId,
+    pub SocketId,
     "socket"
 );
 arena_id!(
     /// One listening TCP socket. Allocated by the engine.
-    ListenerId,
+    pub ListenerId,
     "listener"
 );
 arena_id!(
     /// One name lookup. Allocated by the engine.
-    QueryId,
+    pub QueryId,
     "query"
 );
 arena_id!(
     /// A channel's place in the engine; the wire knows it by its [`ChannelId`].
-    ChannelKey,
+    pub(crate) ChannelKey,
     "channel"
 );
+
+/// Gives ids a number, for maps and logs of a driver.
+macro_rules! numbered {
+    ($($name:ident)*) => {
+        $(impl $name {
+            /// A number that is unique among all ids of this kind: the generation in the high
+            /// half, the index in the low half.
+            #[must_use]
+            pub const fn as_u64(self) -> u64 {
+                (self.generation as u64) << 32 | self.index as u64
+            }
+        })*
+    };
+}
+
+numbered!(LinkId SocketId ListenerId QueryId);
 
 /// Names something that the driver offers to the engine (an upgrade request, an accepted socket,
 /// a channel that an embedder wants) until the engine answers. Allocated by the driver, never

@@ -15,6 +15,31 @@
 //! 5. Stale ids are ignored, because closes race with IO.
 //! 6. Outputs for one link or one socket come in order.
 //!
+//! # Sequences
+//!
+//! What follows what; `→` is an output, `←` an input.
+//!
+//! - **A client's link:** → [`Action::Resolve`] if the server has a name, ← [`Input::Resolved`];
+//!   → [`Action::Connect`], ← [`Input::SocketOpened`] (or [`Input::SocketFailed`]);
+//!   → [`Action::OpenLink`] turns that socket into a WebSocket, ← [`Input::LinkOpened`] (or
+//!   [`Input::LinkFailed`]).
+//! - **A server's link:** ← [`Input::LinkOffered`]; → [`Action::AcceptLink`] (or
+//!   [`Action::RejectLink`]), ← [`Input::LinkOpened`] (or [`Input::LinkFailed`]).
+//! - **On a link:** → [`Output::Receive`], ← [`Input::LinkReceived`]; → [`Output::Transmit`],
+//!   ← [`Input::LinkWritten`]; → [`Action::Ping`], ← [`Input::LinkPong`]; at last
+//!   → [`Action::CloseLink`] or the peer's doing, ← [`Input::LinkClosed`].
+//! - **A SOCKS connection:** → [`Action::Listen`], ← [`Input::ListenerOpened`]; → [`Output::Accept`],
+//!   ← [`Input::SocketAccepted`]; → [`Action::AdoptSocket`] (or [`Action::Refuse`]).
+//! - **A channel without SOCKS:** ← [`Command::Open`]; → [`Action::AdoptSocket`] (or
+//!   [`Action::Refuse`]), from then on it is a socket whose other end is the embedder.
+//! - **A dial:** → [`Action::Resolve`], ← [`Input::Resolved`]; → [`Action::Connect`],
+//!   ← [`Input::SocketOpened`] or [`Input::SocketFailed`].
+//! - **On a socket:** → [`Output::Read`], ← [`Input::SocketRead`] …, ← [`Input::SocketEof`];
+//!   → [`Output::Write`], ← [`Input::SocketWritten`]; → [`Action::ShutdownWrite`]; at last
+//!   → [`Action::Close`] or [`Action::Reset`], ← [`Input::SocketClosed`]; or it breaks,
+//!   ← [`Input::SocketFailed`].
+//! - **The end:** ← [`Command::Shutdown`]; → [`Action::Stop`], after which nothing follows.
+//!
 //! # Credit
 //!
 //! Nothing enters or leaves without permission, and all permission is counted in bytes (accepts in

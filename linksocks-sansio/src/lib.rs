@@ -15,7 +15,9 @@
 //!
 //! ```
 //! use std::time::Instant;
-//! use linksocks_sansio::{ClientConfig, ClientEngine, Engine, Input, Output, ServerUrl, Token};
+//! use linksocks_sansio::{
+//!     Action, ClientConfig, ClientEngine, Engine, Input, Output, ServerUrl, Token,
+//! };
 //!
 //! let server = ServerUrl::parse("ws://192.0.2.1:8765")?;
 //! let config = ClientConfig::new(server, Token::new("secret")?);
@@ -25,12 +27,19 @@
 //! let mut actions = Vec::new();
 //! let wake_up = loop {
 //!     match engine.poll_output() {
+//!         // Connect this, open that: a match over all of `Action`.
+//!         Output::Action(action) => actions.push(action),
+//!         // Bytes for a link or socket; LinkWritten or SocketWritten tells when they are gone.
+//!         Output::Transmit { .. } | Output::Write { .. } => {}
+//!         // So many bytes or connections more may come in.
+//!         Output::Receive { .. } | Output::Read { .. } | Output::Accept { .. } => {}
+//!         // For logs and for the embedder.
+//!         Output::Event(event) => println!("{event:?}"),
+//!         // Nothing else to do until then, or until the next input.
 //!         Output::Timeout(at) => break at,
-//!         Output::Action(action) => actions.push(action), // e.g. Connect { socket, address, .. }
-//!         _ => {}                                         // a real driver misses none
 //!     }
 //! };
-//! assert_eq!(actions.len(), 1);
+//! assert!(matches!(actions[..], [Action::Connect { .. }]));
 //! if let Some(at) = wake_up {
 //!     engine.handle_input(at, Input::Timeout); // nothing came before
 //! }

@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 
 use crate::error::ConfigError;
 
-/// The text that a client without a token uses (protocol section 9).
+/// The text that a client without a token uses.
 pub(crate) const ANONYMOUS: &str = "anonymous";
 
 /// A LinkSocks secret of at most 255 bytes.
@@ -50,7 +50,7 @@ impl Token {
         self.0 == ANONYMOUS
     }
 
-    /// The SHA-256 that stands in the URL in place of the token (protocol section 2.2).
+    /// The SHA-256 that stands in the URL in place of the token.
     #[must_use]
     pub fn digest(&self) -> TokenDigest {
         TokenDigest(Sha256::digest(self.0.as_bytes()).into())

@@ -1,4 +1,4 @@
-//! The server's URL, normalised as real clients do (protocol section 2.3).
+//! The server's URL, normalised as other LinkSocks clients do.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! The messages of the protocol as values. Protocol section 3; extension messages: `docs/extensions.md`.
+//! The messages of the protocol as values. Those of extensions: `docs/extensions.md`.
 
 use std::fmt;
 
