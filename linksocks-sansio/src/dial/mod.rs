@@ -3,6 +3,8 @@
 //! Decisions only, after RFC 8305: addresses of both families take turns, the next one is tried
 //! when the one before has failed or has been silent for a while, the first that answers wins.
 
+mod upstream;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,6 +13,9 @@ use smallvec::SmallVec;
 use crate::error::SocketError;
 use crate::ids::{ChannelKey, LinkId, QueryId, SocketId};
 use crate::socks5::TargetAddr;
+
+pub(crate) use upstream::ProxyHandshake;
+pub use upstream::{UpstreamError, UpstreamProxy};
 
 /// A dial's place in the engine. Never leaves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
