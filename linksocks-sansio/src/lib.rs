@@ -72,7 +72,7 @@ pub mod wire;
 
 pub use client::ClientEngine;
 pub use config::{ClientConfig, ServerConfig};
-pub use dial::UpstreamProxy;
+pub use dial::{LinkProxy, ProxyBypass, ProxyRules, UpstreamProxy};
 pub use error::ConfigError;
 pub use event::Event;
 pub use ids::{ChannelId, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};

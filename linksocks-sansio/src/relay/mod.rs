@@ -13,6 +13,7 @@ mod send;
 mod shutdown;
 mod socks;
 mod streams;
+mod upstream;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! How channels open, on both sides.
 
-use super::dials::DialFailure;
 use super::{Relay, Socket, SocketOwner, Timer};
 use crate::channel::{Channel, GrantedWindow, Inbound, Origin, Outbound, Phase, Side};
 use crate::dial::DialOwner;
@@ -175,6 +174,10 @@ impl Relay {
         }
         match &connect.request {
             ConnectRequest::Tcp { address, port } => Ok(TargetAddr::from_wire(address, *port)?),
+            // Never silently past the proxy.
+            ConnectRequest::Udp if self.config.has_upstream() => {
+                Err(ChannelError::Unsupported("UDP through an upstream proxy"))
+            }
             ConnectRequest::Udp => Err(ChannelError::Unsupported("UDP")),
             ConnectRequest::Unknown(_) => Err(ChannelError::Unsupported("the protocol")),
         }
@@ -183,7 +186,7 @@ impl Relay {
     fn dial_channel(&mut self, link: LinkId, id: ChannelId, target: TargetAddr) {
         // The channel exists before its dial, which refers to it.
         let key = self.add_channel(link, id, Side::Dial, target.clone(), Phase::SendingRest);
-        let dial = self.start_dial(DialOwner::Channel(key), target);
+        let dial = self.start_dial(DialOwner::Channel(key), target, self.config.upstream.clone());
         if let Some(channel) = self.channels.get_mut(key) {
             channel.phase = Phase::Dialing(dial);
         }
@@ -205,15 +208,5 @@ impl Relay {
         }
         self.set_open(key, socket);
         self.deliver(key);
-    }
-
-    pub(super) fn on_target_failed(&mut self, key: ChannelKey, failure: DialFailure) {
-        let Some(channel) = self.channels.get(key) else { return };
-        let target = channel.target.to_string();
-        let error = match failure {
-            DialFailure::Error(error) => ChannelError::Dial { target, error },
-            DialFailure::Timeout => ChannelError::DialTimeout { target },
-        };
-        self.reset_channel(key, error);
     }
 }

@@ -71,7 +71,11 @@ impl Relay {
                 socket.pacer.on_read(buf.len());
                 self.on_local_data(channel, buf);
             }
-            SocketOwner::Dial(_) | SocketOwner::Closing => {}
+            SocketOwner::Dial(dial) => {
+                let dial = *dial;
+                self.on_proxy_read(dial, id, &buf);
+            }
+            SocketOwner::Closing => {}
         }
     }
 
@@ -84,7 +88,8 @@ impl Relay {
                 let channel = *channel;
                 self.on_local_eof(channel);
             }
-            SocketOwner::Dial(_) | SocketOwner::Closing => {}
+            SocketOwner::Dial(_) => self.on_proxy_eof(id),
+            SocketOwner::Closing => {}
         }
     }
 

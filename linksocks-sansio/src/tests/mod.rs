@@ -9,6 +9,7 @@ mod links;
 mod login;
 mod pair;
 mod properties;
+mod upstream;
 
 use std::sync::OnceLock;
 use std::time::Instant;
