@@ -156,6 +156,8 @@ pub struct Timeouts {
     pub link_close: Duration,
     /// From an accepted connection to a complete SOCKS request. Default 30 s.
     pub socks_handshake: Duration,
+    /// How long an HTTP connection to the SOCKS port may be idle between two requests. Default 60 s.
+    pub http_keep_alive: Duration,
     /// How long a SOCKS side that has seen EOF holds its Disconnect back, without Data from the
     /// dial side, on a link without `finish`. Default 5 s.
     pub half_close_linger: Duration,
@@ -178,6 +180,7 @@ impl Default for Timeouts {
             link_idle: Duration::from_secs(60),
             link_close: Duration::from_secs(2),
             socks_handshake: Duration::from_secs(30),
+            http_keep_alive: Duration::from_secs(60),
             half_close_linger: Duration::from_secs(5),
             close_linger: Duration::from_secs(2),
             stall: Duration::from_secs(10),

@@ -5,6 +5,7 @@
 
 mod channels;
 mod dials;
+mod http;
 mod links;
 mod memory;
 mod opening;
@@ -34,10 +35,12 @@ use crate::socks5::{Handshake, TargetAddr};
 use crate::stats::Stats;
 use crate::timer::{Due, TimerQueue};
 use crate::wire;
+use http::{HttpSession, HttpWork};
 use shutdown::Shutdown;
+use socks::Protocol;
 
 pub(crate) use links::{Ending, close_code};
-pub(crate) use role::{Role, handle_input};
+pub(crate) use role::{Role, handle_input, poll_output};
 
 /// A deadline that fires this much late proves only that we were away (suspended, starved).
 const AWAY: Duration = Duration::from_secs(1);
@@ -134,6 +137,8 @@ pub(crate) struct Socket {
     writing: usize,
     /// The listener that it counts against.
     listener: Option<ListenerId>,
+    /// It exists only in the engine: its other end is the HTTP proxy that serves this application.
+    application: Option<SocketId>,
 }
 
 /// What a socket is for.
@@ -141,6 +146,8 @@ pub(crate) struct Socket {
 pub(crate) enum SocketOwner {
     /// An application is asking for a target, or waits for the answer.
     Socks(Box<SocksSession>),
+    /// An application uses us as an HTTP proxy.
+    Http(Box<HttpSession>),
     /// It carries a channel.
     Channel(ChannelKey),
     /// It is being connected.
@@ -149,9 +156,10 @@ pub(crate) enum SocketOwner {
     Closing,
 }
 
-/// An application that has no channel yet.
+/// An application that has no channel yet, and whose socket becomes the end of one.
 #[derive(Debug)]
 pub(crate) struct SocksSession {
+    protocol: Protocol,
     /// `None` once the request is complete.
     handshake: Option<Handshake>,
     early: EarlyInput,
@@ -194,6 +202,8 @@ pub(crate) struct Relay {
     shutdown: Shutdown,
     /// The code of the close frames that tell peers of the shutdown.
     farewell: u16,
+    /// What the HTTP proxy has to look after.
+    http_work: VecDeque<HttpWork>,
 }
 
 impl Relay {
@@ -217,6 +227,7 @@ impl Relay {
             totals: Stats::default(),
             shutdown: Shutdown::No,
             farewell,
+            http_work: VecDeque::new(),
             config,
         }
     }
@@ -323,6 +334,7 @@ impl Relay {
     pub(crate) fn refuse(&mut self, origin: Origin, error: OpenError) {
         match origin {
             Origin::Socks(socket) => self.refuse_socks(socket, &error),
+            Origin::Http(socket) => self.refuse_http(socket, &error),
             Origin::Embed(ticket) => self.refuse_ticket(ticket, error),
         }
     }

@@ -7,7 +7,7 @@ use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
 use crate::ids::{ChannelId, ChannelKey, LinkId, SocketId};
 use crate::io::{Action, ReadBuf};
-use crate::socks5::{Reply, TargetAddr, TargetError};
+use crate::socks5::{TargetAddr, TargetError};
 use crate::wire::{Connect, ConnectRequest, ConnectResponse, Disconnect, Message};
 
 /// The answer to a resume that can't be continued without a hole (as real programs write it).
@@ -87,10 +87,23 @@ impl Relay {
         self.timers.cancel(Timer::Response(key));
         let early = match origin {
             Origin::Socks(socket) => {
-                let early = self.take_session(socket, SocketOwner::Channel(key)).unwrap_or_default();
+                let Some(session) = self.take_session(socket, SocketOwner::Channel(key)) else {
+                    self.abandon_channel(key, SocketError::Reset);
+                    return;
+                };
                 self.set_open(key, socket);
-                self.reply(socket, Reply::Succeeded);
-                early
+                self.write(socket, session.protocol.success());
+                session.early
+            }
+            Origin::Http(application) => {
+                let longest = self.longest_message(key);
+                let mut socket = Socket::new(SocketOwner::Channel(key), self.config.limits.read_min);
+                socket.application = Some(application);
+                let read = socket.pacer.top_up(longest).unwrap_or_default();
+                let socket = self.sockets.insert(socket);
+                self.connect_pipe(application, socket, read);
+                self.set_open(key, socket);
+                return;
             }
             Origin::Embed(ticket) => {
                 let longest = self.longest_message(key);
@@ -102,8 +115,9 @@ impl Relay {
                 return;
             }
         };
-        if !early.bytes.is_empty() {
-            self.on_local_data(key, ReadBuf::copy_from(&early.bytes));
+        let longest = self.longest_message(key).saturating_sub(ReadBuf::HEADROOM).max(1);
+        for bytes in early.bytes.chunks(longest) {
+            self.on_local_data(key, ReadBuf::copy_from(bytes));
         }
         if early.eof {
             self.on_local_eof(key);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{EngineTimer, Notice, Relay};
 use crate::ids::LinkId;
-use crate::io::Input;
+use crate::io::{Input, Output};
 use crate::link::LinkPhase;
 use crate::wire::Message;
 
@@ -63,8 +63,20 @@ fn receive(role: &mut impl Role, link: LinkId, message: bytes::Bytes) {
     role.relay().grant_receive(link);
 }
 
+/// Returns the next effect. Sending may have given the HTTP proxy something to do.
+pub(crate) fn poll_output(role: &mut impl Role) -> Output {
+    loop {
+        match role.relay().poll_output() {
+            Output::Timeout(_) if role.relay().has_http_work() => settle(role),
+            output => return output,
+        }
+    }
+}
+
 fn settle(role: &mut impl Role) {
-    while let Some(notice) = role.relay().notices.pop_front() {
+    loop {
+        role.relay().do_http_work();
+        let Some(notice) = role.relay().notices.pop_front() else { break };
         role.on_notice(notice);
     }
     role.relay().advance_shutdown();

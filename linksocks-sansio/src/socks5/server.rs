@@ -66,6 +66,13 @@ impl Handshake {
         Self { expected: Expected::Greeting, credentials, buffer: Vec::new() }
     }
 
+    /// What the client must present, as long as nothing has come from it: it may turn out to speak
+    /// another protocol.
+    pub(crate) fn fresh(&self) -> Option<Option<Arc<Credentials>>> {
+        let fresh = self.expected == Expected::Greeting && self.buffer.is_empty();
+        fresh.then(|| self.credentials.clone())
+    }
+
     /// Takes the next bytes of the client.
     ///
     /// With [`Status::Request`] or [`Status::Failed`] the handshake is over; any further call
