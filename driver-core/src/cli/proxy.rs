@@ -37,8 +37,8 @@ pub(super) fn from_environment(environment: &Environment, server: &ServerUrl) ->
             Err(_) => Ok(None),
         },
     };
-    let bypass = variable(["NO_PROXY", "no_proxy"]).map_or("".into(), |(_, value)| value);
-    let bypass = ProxyBypass::parse(&bypass);
+    let bypass = variable(["NO_PROXY", "no_proxy"]).map(|(_, value)| ProxyBypass::parse(&value));
+    let bypass = bypass.unwrap_or_default();
     let needed = !bypass.contains(server);
     let http = read(["HTTP_PROXY", "http_proxy"], needed && !server.is_secure())?;
     let https = read(["HTTPS_PROXY", "https_proxy"], needed && server.is_secure())?;

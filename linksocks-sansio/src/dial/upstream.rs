@@ -100,10 +100,10 @@ fn credentials(url: &Url, protocol: Protocol) -> Result<Option<Credentials>, Con
     if protocol == Protocol::Http && username.contains(':') {
         return Err(malformed("an HTTP proxy knows no user name with a colon"));
     }
-    Credentials::new(username, password).map(Some).map_err(|error| match error {
-        ConfigError::HalfCredentials => malformed("a login needs both a user name and a password"),
-        error => error,
-    })
+    if username.is_empty() || password.is_empty() {
+        return Err(malformed("a login needs both a user name and a password"));
+    }
+    Credentials::new(username, password).map(Some)
 }
 
 /// Asking a proxy for a connection to a target.

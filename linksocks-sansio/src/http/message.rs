@@ -195,12 +195,11 @@ pub(super) fn read_response(head: &[u8], context: Context) -> Option<Response> {
     if context.http10 && matches!(body, Body::Chunked(_)) {
         return None;
     }
-    match framing {
-        _ if in_chunks => write_framing(&mut out, &Body::chunked(true), true),
-        // What it would be for GET.
-        Body::Length(_) if bodiless && status != 204 => write_framing(&mut out, &framing, true),
-        _ if bodiless => {}
-        _ => write_framing(&mut out, &framing, true),
+    if in_chunks {
+        write_framing(&mut out, &Body::chunked(true), true);
+    } else if !bodiless || status != 204 && matches!(framing, Body::Length(_)) {
+        // Without a body: what the length would be for GET.
+        write_framing(&mut out, &framing, true);
     }
     let persistent = context.persistent && (in_chunks || body != Body::UntilClose);
     finish(&mut out, &fields, false, !persistent);

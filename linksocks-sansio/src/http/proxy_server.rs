@@ -115,7 +115,7 @@ impl ProxyServer {
 
     /// Takes what it can of the client's bytes off the front of `input`, of which the target takes
     /// `room` now. To be called until nothing comes of it.
-    pub(crate) fn from_client(&mut self, input: &mut BytesMut, room: usize) -> Option<Effect> {
+    pub(crate) fn handle_client(&mut self, input: &mut BytesMut, room: usize) -> Option<Effect> {
         match &mut self.state {
             State::Idle(head) => match head.push(input) {
                 Ok((taken, None)) => {
@@ -192,13 +192,11 @@ impl ProxyServer {
 
     /// The target of the last [`Effect::Dial`] is connected.
     pub(crate) fn connected(&mut self) {
-        match mem::replace(&mut self.state, State::Over) {
-            State::Dialing(forward) => {
-                let Forward { head, body, context, .. } = *forward;
-                let exchange = Exchange { context, head, request: body, response: Progress::awaited() };
-                self.state = State::Exchange(Box::new(exchange));
-            }
-            state => self.state = state,
+        if let State::Dialing(forward) = &mut self.state {
+            let (head, request) = (mem::take(&mut forward.head), mem::replace(&mut forward.body, Body::NONE));
+            let exchange =
+                Exchange { context: forward.context, head, request, response: Progress::awaited() };
+            self.state = State::Exchange(Box::new(exchange));
         }
     }
 
@@ -211,7 +209,7 @@ impl ProxyServer {
 
     /// Takes what it can of the target's bytes off the front of `input`. To be called until nothing
     /// comes of it, at least once after all other calls.
-    pub(crate) fn from_target(&mut self, input: &mut Bytes) -> Option<Effect> {
+    pub(crate) fn handle_target(&mut self, input: &mut Bytes) -> Option<Effect> {
         match &mut self.state {
             State::Exchange(exchange) => match &mut exchange.response {
                 Progress::Head(head) => match head.push(input) {
@@ -302,13 +300,13 @@ impl ProxyServer {
 
     /// Answers with an error, or cuts the answer off if it has begun.
     fn fail(&mut self, refusal: Refusal) -> Effect {
-        match &self.state {
-            State::Exchange(exchange) if matches!(exchange.response, Progress::Head(_)) => {
-                let to_head = exchange.context.to_head;
-                self.refuse(refusal, to_head)
-            }
-            _ => self.abort(),
+        if let State::Exchange(exchange) = &self.state
+            && let Progress::Head(_) = exchange.response
+        {
+            let to_head = exchange.context.to_head;
+            return self.refuse(refusal, to_head);
         }
+        self.abort()
     }
 
     fn refuse(&mut self, refusal: Refusal, to_head: bool) -> Effect {

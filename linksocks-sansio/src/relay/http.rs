@@ -84,7 +84,7 @@ impl HttpSession {
         }
         let room = self.pipe.as_ref().map_or(0, |pipe| pipe.credit.bytes.min(pipe.credit.chunk));
         let before = self.input.len();
-        let effect = self.proxy.from_client(&mut self.input, room);
+        let effect = self.proxy.handle_client(&mut self.input, room);
         if let (Some(pipe), Some(Effect::ToTarget(bytes))) = (&mut self.pipe, &effect) {
             pipe.credit.bytes -= bytes.len();
         }
@@ -103,7 +103,7 @@ impl HttpSession {
         let mut nothing = Bytes::new();
         let input = pipe.output.front_mut().unwrap_or(&mut nothing);
         let before = input.len();
-        let effect = self.proxy.from_target(input);
+        let effect = self.proxy.handle_target(input);
         let taken = before - input.len();
         if before > 0 && input.is_empty() {
             pipe.output.pop_front();

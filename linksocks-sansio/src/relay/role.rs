@@ -66,10 +66,11 @@ fn receive(role: &mut impl Role, link: LinkId, message: bytes::Bytes) {
 /// Returns the next effect. Sending may have given the HTTP proxy something to do.
 pub(crate) fn poll_output(role: &mut impl Role) -> Output {
     loop {
-        match role.relay().poll_output() {
-            Output::Timeout(_) if role.relay().has_http_work() => settle(role),
-            output => return output,
+        let output = role.relay().poll_output();
+        if !(matches!(output, Output::Timeout(_)) && role.relay().has_http_work()) {
+            return output;
         }
+        settle(role);
     }
 }
 

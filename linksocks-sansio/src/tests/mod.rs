@@ -4,6 +4,7 @@
 mod endings;
 mod forward;
 mod host;
+mod http;
 mod limits;
 mod links;
 mod login;

@@ -94,7 +94,7 @@ impl Run {
             if let (true, Some((bytes, then))) = (self.is_asked(), &mut self.current) {
                 let mut piece = bytes.split_to(bytes.len().min(cuts.next().unwrap()));
                 let length = piece.len();
-                let effect = self.proxy.from_target(&mut piece);
+                let effect = self.proxy.handle_target(&mut piece);
                 moved |= piece.len() < length || effect.is_some();
                 let rest = [&piece[..], &bytes[..]].concat();
                 *bytes = rest.into();
@@ -115,7 +115,7 @@ impl Run {
             }
             let before = self.input.len();
             let room = if self.current.is_some() { cuts.next().unwrap() } else { 0 };
-            let effect = self.proxy.from_client(&mut self.input, room);
+            let effect = self.proxy.handle_client(&mut self.input, room);
             moved |= self.input.len() < before || effect.is_some();
             effect.into_iter().for_each(|effect| self.apply(effect));
             if !moved || self.outcome.end.is_some() {
@@ -326,7 +326,7 @@ fn connect_may_follow_other_requests_and_takes_the_rest() {
     let mut proxy = ProxyServer::new(None);
     let mut input = BytesMut::from("CONNECT b HTTP/1.1\r\n\r\nbehind");
     assert!(proxy.is_idle());
-    assert!(matches!(proxy.from_client(&mut input, 0), Some(Effect::Tunnel(_))));
+    assert!(matches!(proxy.handle_client(&mut input, 0), Some(Effect::Tunnel(_))));
     assert_eq!(&input[..], b"behind");
 }
 
@@ -334,12 +334,12 @@ fn connect_may_follow_other_requests_and_takes_the_rest() {
 fn only_as_much_goes_to_the_target_as_it_takes() {
     let mut proxy = ProxyServer::new(None);
     let mut input = BytesMut::from(&b"POST http://a/ HTTP/1.1\r\nContent-Length: 6\r\n\r\nabcdef"[..]);
-    assert!(matches!(proxy.from_client(&mut input, 9), Some(Effect::Dial(_))));
-    assert_eq!(proxy.from_client(&mut input, 9), None, "not connected yet");
+    assert!(matches!(proxy.handle_client(&mut input, 9), Some(Effect::Dial(_))));
+    assert_eq!(proxy.handle_client(&mut input, 9), None, "not connected yet");
     proxy.connected();
-    assert_eq!(proxy.from_client(&mut input, 0), None);
+    assert_eq!(proxy.handle_client(&mut input, 0), None);
     let mut sent = Vec::new();
-    while let Some(Effect::ToTarget(bytes)) = proxy.from_client(&mut input, 4) {
+    while let Some(Effect::ToTarget(bytes)) = proxy.handle_client(&mut input, 4) {
         assert!(bytes.len() <= 4);
         sent.extend_from_slice(&bytes);
     }
