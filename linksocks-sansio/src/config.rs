@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::dial::{LinkProxy, UpstreamProxy};
 use crate::error::ConfigError;
 use crate::secret::{Credentials, Token};
 use crate::url::ServerUrl;
@@ -30,6 +31,9 @@ pub struct ClientConfig {
     pub credentials: Option<Credentials>,
     /// Connect again after a link is lost (`--no-reconnect` switches it off). Default true.
     pub reconnect: bool,
+    /// The proxy through which the server is connected to (`--upstream-proxy` of a client, or
+    /// variables like `HTTP_PROXY`). Default none.
+    pub proxy: LinkProxy,
     /// Delays between attempts.
     pub backoff: BackoffConfig,
     /// What both engines share.
@@ -48,6 +52,7 @@ impl ClientConfig {
             listen_early: false,
             credentials: None,
             reconnect: true,
+            proxy: LinkProxy::Direct,
             backoff: BackoffConfig::default(),
             relay: RelayConfig::default(),
         }
@@ -113,6 +118,17 @@ pub struct RelayConfig {
     pub limits: Limits,
     /// What to negotiate with peers of our own kind.
     pub extensions: ExtensionConfig,
+    /// The proxy through which targets are connected to (`--upstream-proxy` of a server), with their
+    /// names unresolved. Default none. For TCP only: with it, UDP is refused.
+    pub upstream: Option<UpstreamProxy>,
+}
+
+impl RelayConfig {
+    /// Whether targets are connected to through an upstream proxy.
+    #[must_use]
+    pub fn has_upstream(&self) -> bool {
+        self.upstream.is_some()
+    }
 }
 
 /// Deadlines and intervals.
@@ -140,6 +156,8 @@ pub struct Timeouts {
     pub link_close: Duration,
     /// From an accepted connection to a complete SOCKS request. Default 30 s.
     pub socks_handshake: Duration,
+    /// How long an HTTP connection to the SOCKS port may be idle between two requests. Default 60 s.
+    pub http_keep_alive: Duration,
     /// How long a SOCKS side that has seen EOF holds its Disconnect back, without Data from the
     /// dial side, on a link without `finish`. Default 5 s.
     pub half_close_linger: Duration,
@@ -167,6 +185,7 @@ impl Default for Timeouts {
             link_idle: Duration::from_secs(60),
             link_close: Duration::from_secs(2),
             socks_handshake: Duration::from_secs(30),
+            http_keep_alive: Duration::from_secs(60),
             half_close_linger: Duration::from_secs(5),
             early_data: Duration::from_secs(10),
             close_linger: Duration::from_secs(2),

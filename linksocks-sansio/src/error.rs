@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+pub use crate::dial::UpstreamError;
 use crate::socks5::TargetError;
 
 /// Why a socket operation failed, without any type of an operating system or runtime.
@@ -81,6 +82,14 @@ pub enum LinkError {
         /// The last error of all addresses tried.
         error: SocketError,
     },
+    /// The server could not be reached through the proxy.
+    #[error("dial {address} via proxy: {error}")]
+    Upstream {
+        /// `host:port` of the server.
+        address: String,
+        /// What is wrong.
+        error: UpstreamError,
+    },
     /// The upgrade to a WebSocket failed.
     #[error("{0}")]
     Upgrade(String),
@@ -138,6 +147,14 @@ pub enum ChannelError {
     DialTimeout {
         /// What was asked for.
         target: String,
+    },
+    /// The target could not be reached through the upstream proxy.
+    #[error("dial tcp {target} via proxy: {error}")]
+    Upstream {
+        /// What was asked for.
+        target: String,
+        /// What is wrong.
+        error: UpstreamError,
     },
     /// The request names no usable target.
     #[error("invalid target: {0}")]
@@ -234,6 +251,9 @@ pub enum ConfigError {
     /// The server URL can't be used.
     #[error("malformed ws or wss URL: {0}")]
     Url(String),
+    /// The URL of an upstream proxy can't be used.
+    #[error("malformed proxy URL: {0}")]
+    Proxy(String),
     /// A token is longer than the wire can carry.
     #[error("a token has at most 255 bytes, this one has {0}")]
     TokenTooLong(usize),

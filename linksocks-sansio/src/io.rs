@@ -20,7 +20,8 @@
 //! What follows what; `→` is an output, `←` an input.
 //!
 //! - **A client's link:** → [`Action::Resolve`] if the server has a name, ← [`Input::Resolved`];
-//!   → [`Action::Connect`], ← [`Input::SocketOpened`] (or [`Input::SocketFailed`]);
+//!   → [`Action::Connect`], ← [`Input::SocketOpened`] (or [`Input::SocketFailed`]); through a proxy:
+//!   → [`Output::Write`] and [`Output::Read`], ← [`Input::SocketRead`], by turns;
 //!   → [`Action::OpenLink`] turns that socket into a WebSocket, ← [`Input::LinkOpened`] (or
 //!   [`Input::LinkFailed`]).
 //! - **A server's link:** ← [`Input::LinkOffered`]; → [`Action::AcceptLink`] (or
@@ -29,11 +30,12 @@
 //!   ← [`Input::LinkWritten`]; → [`Action::Ping`], ← [`Input::LinkPong`]; at last
 //!   → [`Action::CloseLink`] or the peer's doing, ← [`Input::LinkClosed`].
 //! - **A SOCKS connection:** → [`Action::Listen`], ← [`Input::ListenerOpened`]; → [`Output::Accept`],
-//!   ← [`Input::SocketAccepted`]; → [`Action::AdoptSocket`] (or [`Action::Refuse`]).
+//!   ← [`Input::SocketAccepted`]; → [`Action::AdoptSocket`] (or [`Action::Refuse`]). It is the same
+//!   for an application that speaks HTTP.
 //! - **A channel without SOCKS:** ← [`Command::Open`]; → [`Action::AdoptSocket`] (or
 //!   [`Action::Refuse`]), from then on it is a socket whose other end is the embedder.
 //! - **A dial:** → [`Action::Resolve`], ← [`Input::Resolved`]; → [`Action::Connect`],
-//!   ← [`Input::SocketOpened`] or [`Input::SocketFailed`].
+//!   ← [`Input::SocketOpened`] or [`Input::SocketFailed`]; a proxy on the way is talked to as above.
 //! - **On a socket:** → [`Output::Read`], ← [`Input::SocketRead`] …, ← [`Input::SocketEof`];
 //!   → [`Output::Write`], ← [`Input::SocketWritten`]; → [`Action::ShutdownWrite`]; at last
 //!   → [`Action::Close`] or [`Action::Reset`], ← [`Input::SocketClosed`]; or it breaks,

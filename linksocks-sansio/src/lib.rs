@@ -54,6 +54,7 @@ pub mod config;
 mod dial;
 pub mod error;
 pub mod event;
+pub mod http;
 pub mod ids;
 pub mod io;
 pub mod link;
@@ -71,6 +72,7 @@ pub mod wire;
 
 pub use client::ClientEngine;
 pub use config::{ClientConfig, ServerConfig};
+pub use dial::{LinkProxy, ProxyBypass, ProxyRules, UpstreamProxy};
 pub use error::ConfigError;
 pub use event::Event;
 pub use ids::{ChannelId, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};

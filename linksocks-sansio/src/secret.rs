@@ -148,6 +148,16 @@ impl Credentials {
         Ok(Self { username, password: Token(password) })
     }
 
+    /// The name, to be sent.
+    pub(crate) fn username(&self) -> &str {
+        &self.username
+    }
+
+    /// The password, to be sent and never to be logged.
+    pub(crate) fn password(&self) -> &str {
+        self.password.expose()
+    }
+
     /// Compares in constant time.
     #[must_use]
     pub fn matches(&self, username: &[u8], password: &[u8]) -> bool {

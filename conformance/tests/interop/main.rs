@@ -8,6 +8,7 @@ mod close;
 mod lifecycle;
 mod link;
 mod misbehaviour;
+mod proxy;
 mod transfer;
 
 use std::env;
@@ -55,6 +56,8 @@ const ANY: &[Pairing] = &[OURS_TO_OURS, REAL_TO_OURS, OURS_TO_REAL, REAL_TO_REAL
 const OUR_CLIENT: &[Pairing] = &[OURS_TO_OURS, OURS_TO_REAL];
 /// What depends on the server alone, and the published one does, too.
 const ANY_SERVER: &[Pairing] = &[OURS_TO_OURS, REAL_TO_REAL];
+/// What depends on another server, with an option that the published wheel lacks.
+const OUR_SERVER: &[Pairing] = &[OURS_TO_OURS, REAL_TO_OURS];
 /// What needs our extensions at both ends, or our server alone.
 const OURS: &[Pairing] = &[OURS_TO_OURS];
 
@@ -89,6 +92,13 @@ const CASES: &[Case] = &[
     case("target_closes_while_the_client_sends", OUR_CLIENT, close::target_closes_while_the_client_sends),
     case("client_half_closes_first", OURS, close::client_half_closes_first),
     case("target_half_closes_first", OURS, close::target_half_closes_first),
+    case("http_connect", ANY, proxy::http_connect),
+    case("http_request_in_absolute_form", ANY, proxy::http_request_in_absolute_form),
+    case("http_requests_on_one_connection", OUR_CLIENT, proxy::http_requests_on_one_connection),
+    case("http_errors", ANY, proxy::http_errors),
+    case("upstream_socks5", ANY, proxy::upstream_socks5),
+    case("upstream_http", OUR_SERVER, proxy::upstream_http),
+    case("link_through_a_proxy", ANY, proxy::link_through_a_proxy),
     case("garbage_on_the_http_port", OURS, misbehaviour::garbage_on_the_http_port),
     case("http_answers", ANY_SERVER, misbehaviour::http_answers),
     case("wrong_token_is_answered_and_closed", OURS, misbehaviour::wrong_token_is_answered_and_closed),

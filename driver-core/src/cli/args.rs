@@ -92,6 +92,12 @@ pub(super) struct ClientArgs {
     #[arg(value_name = "N")]
     pub(super) threads: i64,
 
+    /// Proxy through which the server is connected to: socks5://[user:pass@]host[:1080] or
+    /// http://[user:pass@]host[:8080]
+    #[arg(short = 'x', long, env = "LINKSOCKS_UPSTREAM_PROXY", help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "URL")]
+    pub(super) upstream_proxy: Option<String>,
+
     /// Ignore proxy settings from environment variables when connecting to the server
     #[arg(short = 'E', long, help_heading = OTHER_FLAGS)]
     pub(super) no_env_proxy: bool,
@@ -125,6 +131,12 @@ pub(super) struct ServerArgs {
     #[arg(short = 'P', long, env = "LINKSOCKS_WEBSOCKET_PORT", default_value = "8765", help_heading = KEY_FLAGS)]
     #[arg(value_name = "PORT")]
     pub(super) ws_port: u16,
+
+    /// Proxy through which targets are connected to: socks5://[user:pass@]host[:1080] or
+    /// http://[user:pass@]host[:8080]
+    #[arg(short = 'x', long, env = "LINKSOCKS_UPSTREAM_PROXY", help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "URL")]
+    pub(super) upstream_proxy: Option<String>,
 
     /// Show debug logs (-dd for trace logs)
     #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]
@@ -205,7 +217,6 @@ pub(super) const CLIENT_LATER: &[Later] = &[
     Later::value("connector-token").short('c').variable("LINKSOCKS_CONNECTOR_TOKEN"),
     Later::value("transport-grace"),
     Later::switch("retry-auth").variable("LINKSOCKS_RETRY_AUTH"),
-    Later::value("upstream-proxy").short('x').variable("LINKSOCKS_UPSTREAM_PROXY"),
     Later::switch("fast-open").short('f').variable("LINKSOCKS_FASTOPEN"),
     Later::value("direct-discovery"),
     Later::value("direct-host-candidates"),
@@ -231,7 +242,6 @@ pub(super) const SERVER_LATER: &[Later] = &[
     Later::value("socks-password").short('w'),
     Later::switch("socks-nowait").short('i'),
     Later::value("api-key").short('k').variable("LINKSOCKS_API_KEY"),
-    Later::value("upstream-proxy").short('x').variable("LINKSOCKS_UPSTREAM_PROXY"),
     Later::switch("fast-open").short('f').variable("LINKSOCKS_FASTOPEN"),
     Later::value("connector-wait-provider"),
     Later::value("transport-grace"),

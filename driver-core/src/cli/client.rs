@@ -4,20 +4,17 @@ use std::net::SocketAddr;
 
 use futures_core::Stream;
 use linksocks_sansio::error::{LinkError, StopReason};
-use linksocks_sansio::{ClientConfig, Credentials, ServerUrl, Token};
+use linksocks_sansio::{ClientConfig, Credentials, LinkProxy, ServerUrl, Token};
 use tracing::level_filters::LevelFilter;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::args::ClientArgs;
 use super::events::Side;
 use super::parse::Environment;
 use super::supervise::{End, supervise};
-use super::{Failure, listen_address, log, unless_signalled};
+use super::{Failure, listen_address, log, proxy, unless_signalled};
 use crate::embed::Client;
 use crate::runtime::Runtime;
-
-/// The variables that the Go program takes a proxy for `ws` URLs from.
-const PROXY_VARIABLES: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
 
 pub(super) async fn run<R: Runtime>(
     runtime: R,
@@ -29,15 +26,14 @@ pub(super) async fn run<R: Runtime>(
     let listen = listen_address(&runtime, &args.socks_host, args.socks_port);
     let listen = unless_signalled(&mut signals, listen).await?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let config = config(args, listen, cpus)?;
+    let config = config(args, environment, listen, cpus)?;
     let anonymous = config.token.is_anonymous();
 
     debug!(direct_mode = ?args.direct_mode, links = config.links, "All traffic takes the relay");
-    let proxy = PROXY_VARIABLES.iter().find(|name| environment.get(name).is_some());
-    if let (Some(name), false) = (proxy, args.no_env_proxy) {
-        warn!("{name} is set, but proxies are not supported yet by this version: connecting directly");
-    }
     info!(url = %config.server, "LinkSocks Client is connecting to");
+    if let Some(proxy) = config.proxy.choose(&config.server) {
+        info!(%proxy, "Connecting through a proxy");
+    }
 
     let client = Client::builder(config);
     let events = client.events();
@@ -60,7 +56,12 @@ fn explain(reason: &StopReason, anonymous: bool) -> String {
     reason.to_string()
 }
 
-fn config(args: &ClientArgs, listen: SocketAddr, cpus: usize) -> Result<ClientConfig, Failure> {
+fn config(
+    args: &ClientArgs,
+    environment: &Environment,
+    listen: SocketAddr,
+    cpus: usize,
+) -> Result<ClientConfig, Failure> {
     let server = ServerUrl::parse(&args.url)?;
     if server.is_secure() {
         let hint = if args.url.contains("://") { "" } else { ", which a URL without a scheme means," };
@@ -76,6 +77,11 @@ fn config(args: &ClientArgs, listen: SocketAddr, cpus: usize) -> Result<ClientCo
     config.listen_early = args.socks_no_wait;
     config.reconnect = !args.no_reconnect;
     config.links = links(args.threads, cpus);
+    config.proxy = match proxy::upstream(args.upstream_proxy.as_deref())? {
+        Some(proxy) => LinkProxy::Through(proxy),
+        None if args.no_env_proxy => LinkProxy::Direct,
+        None => proxy::from_environment(environment, &config.server)?,
+    };
     let username = args.socks_username.as_deref().unwrap_or_default();
     let password = args.socks_password.as_deref().unwrap_or_default();
     if !(username.is_empty() && password.is_empty()) {
@@ -107,7 +113,8 @@ mod tests {
         let Command::Client(args) = Cli::try_parse_from(line).unwrap().command else {
             panic!("not a client");
         };
-        config(&args, "127.0.0.1:9870".parse().unwrap(), 4).map_err(|error| error.to_string())
+        let proxy = [("HTTP_PROXY".into(), "http://env".into())].into_iter().collect();
+        config(&args, &proxy, "127.0.0.1:9870".parse().unwrap(), 4).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -124,6 +131,22 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_comes_from_the_flag_or_else_from_the_environment() {
+        for (flags, proxy) in [
+            ("-u ws://h", Some("http://env:8080")),
+            ("-u ws://h -E", None),
+            ("-u ws://h -x socks5://flag", Some("socks5://flag:1080")),
+            ("-u ws://h -x socks5://flag -E", Some("socks5://flag:1080")),
+            ("-u ws://localhost", None),
+            ("-u ws://localhost -x socks5://flag", Some("socks5://flag:1080")),
+        ] {
+            let config = configure(flags).unwrap();
+            let chosen = config.proxy.choose(&config.server).map(ToString::to_string);
+            assert_eq!(chosen.as_deref(), proxy, "{flags}");
+        }
+    }
+
+    #[test]
     fn unusable_values_are_explained() {
         let long = format!("-t {}", "x".repeat(256));
         for (flags, part) in [
@@ -135,6 +158,8 @@ mod tests {
             (&long, "at most 255 bytes"),
             ("-n user", "needs both"),
             ("-w word", "needs both"),
+            ("-x ftp://h", "--upstream-proxy: malformed proxy URL"),
+            ("-x socks5://secret@h", "needs both"),
         ] {
             let error = configure(flags).unwrap_err();
             assert!(error.contains(part), "{flags}: {error}");

@@ -8,6 +8,7 @@ mod demo;
 mod events;
 mod log;
 mod parse;
+mod proxy;
 mod server;
 mod supervise;
 

@@ -10,7 +10,7 @@ use super::args::ServerArgs;
 use super::events::Side;
 use super::parse::Environment;
 use super::supervise::{End, supervise};
-use super::{Failure, listen_address, log, random_token, unless_signalled};
+use super::{Failure, listen_address, log, proxy, random_token, unless_signalled};
 use crate::embed::Server;
 use crate::runtime::Runtime;
 
@@ -25,7 +25,9 @@ pub(super) async fn run<R: Runtime>(
     let listen = unless_signalled(&mut signals, listen).await?;
     let given = args.token.as_deref().filter(|token| !token.is_empty());
     let token = given.map_or_else(random_token, |token| Ok(token.to_owned()))?;
-    let config = ServerConfig::forward(Token::new(token.as_str())?)?;
+    let mut config = ServerConfig::forward(Token::new(token.as_str())?)?;
+    config.relay.upstream = proxy::upstream(args.upstream_proxy.as_deref())?;
+    let upstream = config.relay.upstream.clone();
 
     let server = Server::builder(config).bind(listen);
     let events = server.events();
@@ -35,6 +37,9 @@ pub(super) async fn run<R: Runtime>(
     info!("  Mode: forward proxy (SOCKS5 on client -> server -> network)");
     // A secret that its owner knows already has no business in a log.
     info!("  Token: {}", if given.is_some() { "(as given)" } else { &token });
+    if let Some(proxy) = upstream {
+        info!("  Upstream proxy: {proxy}");
+    }
     let local = server.local_addr();
     let url = format!("http://localhost:{}", local.port());
     info!(listen = %local, url, "LinkSocks server started");

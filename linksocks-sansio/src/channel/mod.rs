@@ -20,8 +20,10 @@ use crate::socks5::TargetAddr;
 /// Who wants a channel: the SOCKS side's local end before the channel is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Origin {
-    /// A SOCKS request on this socket.
+    /// A SOCKS or CONNECT request on this socket, which becomes the end of the channel.
     Socks(SocketId),
+    /// One of the HTTP requests on this socket.
+    Http(SocketId),
     /// [`Command::Open`](crate::io::Command::Open).
     Embed(Ticket),
 }
@@ -102,7 +104,9 @@ impl Channel {
     pub(crate) fn socket(&self) -> Option<SocketId> {
         match self.phase {
             Phase::Open(socket) | Phase::Connecting(Origin::Socks(socket)) => Some(socket),
-            Phase::Connecting(Origin::Embed(_)) | Phase::Dialing(_) | Phase::SendingRest => None,
+            Phase::Connecting(Origin::Http(_) | Origin::Embed(_))
+            | Phase::Dialing(_)
+            | Phase::SendingRest => None,
         }
     }
 }

@@ -136,6 +136,13 @@ impl ReadPacer {
         ReadCredit { bytes, chunk: bytes }
     }
 
+    /// Grants what is missing to a window of exactly `window` bytes, for a handshake.
+    pub(crate) fn top_up_exactly(&mut self, window: usize) -> Option<ReadCredit> {
+        let bytes = window.checked_sub(self.outstanding).filter(|bytes| *bytes > 0)?;
+        self.outstanding = window;
+        Some(ReadCredit { bytes, chunk: window })
+    }
+
     /// Learns from a read of `length` bytes.
     pub(crate) fn on_read(&mut self, length: usize) {
         if length >= self.chunk {

@@ -18,7 +18,9 @@ impl ClientEngine {
         self.slots[slot].link = Some(link);
         self.relay.tell(Event::LinkConnecting { link });
         self.relay.set_timer(Timer::LinkLogin(link), self.relay.config.timeouts.link_open);
-        let dial = self.relay.start_dial(DialOwner::Link(link), None, self.config.server.address().clone());
+        let server = &self.config.server;
+        let (address, proxy) = (server.address().clone(), self.config.proxy.choose(server).cloned());
+        let dial = self.relay.start_dial(DialOwner::Link(link), None, address, proxy);
         if let Some(link) = self.relay.links.get_mut(link) {
             link.dial = Some(dial);
         }

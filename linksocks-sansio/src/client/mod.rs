@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::ids::{InstanceId, LinkId, ListenerId, Ticket};
 use crate::io::{Action, Command, Engine, Input, Output, sealed};
 use crate::link::LinkEnd;
-use crate::relay::{EngineTimer, Notice, Relay, Role, Timer, close_code, handle_input};
+use crate::relay::{EngineTimer, Notice, Relay, Role, Timer, close_code, handle_input, poll_output};
 use crate::secret::Token;
 use crate::socks5::TargetAddr;
 use crate::stats::Stats;
@@ -227,7 +227,7 @@ impl Engine for ClientEngine {
     }
 
     fn poll_output(&mut self) -> Output {
-        self.relay.poll_output()
+        poll_output(self)
     }
 
     fn stats(&self) -> Stats {

@@ -3,6 +3,9 @@
 //! Decisions only, after RFC 8305: addresses of both families take turns, the next one is tried
 //! when the one before has failed or has been silent for a while, the first that answers wins.
 
+mod proxy_rules;
+mod upstream;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,6 +15,10 @@ use crate::error::SocketError;
 use crate::ids::{ChannelKey, LinkId, QueryId, SocketId};
 use crate::relay::Owner;
 use crate::socks5::TargetAddr;
+
+pub use proxy_rules::{LinkProxy, ProxyBypass, ProxyRules};
+pub(crate) use upstream::ProxyHandshake;
+pub use upstream::{UpstreamError, UpstreamProxy};
 
 /// A dial's place in the engine. Never leaves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +50,10 @@ pub(crate) struct Dial {
     /// Whose limits it counts against.
     pub(crate) payer: Option<Owner>,
     pub(crate) target: TargetAddr,
+    /// The proxy to connect to instead of the target.
+    pub(crate) via: Option<UpstreamProxy>,
+    /// What is being said to that proxy, once it is connected.
+    pub(crate) handshake: Option<ProxyHandshake>,
     /// The lookup that has not been answered yet.
     pub(crate) query: Option<QueryId>,
     untried: VecDeque<IpAddr>,
@@ -52,16 +63,28 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    pub(crate) fn new(owner: DialOwner, payer: Option<Owner>, target: TargetAddr) -> Self {
+    pub(crate) fn new(
+        owner: DialOwner,
+        payer: Option<Owner>,
+        target: TargetAddr,
+        via: Option<UpstreamProxy>,
+    ) -> Self {
         Self {
             owner,
             payer,
             target,
+            via,
+            handshake: None,
             query: None,
             untried: VecDeque::new(),
             attempts: SmallVec::new(),
             last_error: SocketError::NameNotFound,
         }
+    }
+
+    /// Where the connection goes first: the target or its proxy.
+    pub(crate) fn address(&self) -> &TargetAddr {
+        self.via.as_ref().map_or(&self.target, UpstreamProxy::address)
     }
 
     /// Takes what the name resolved to; both families take turns, the resolver's first one leads.
@@ -79,7 +102,8 @@ impl Dial {
 
     /// The next address to try.
     pub(crate) fn next_address(&mut self) -> Option<SocketAddr> {
-        self.untried.pop_front().map(|ip| SocketAddr::new(ip, self.target.port))
+        let port = self.address().port;
+        self.untried.pop_front().map(|ip| SocketAddr::new(ip, port))
     }
 
     pub(crate) fn has_untried(&self) -> bool {
@@ -97,7 +121,7 @@ mod tests {
     #[test]
     fn families_take_turns() {
         let target = TargetAddr { host: Host::Name("h".into()), port: 1 };
-        let mut dial = Dial::new(DialOwner::Link(LinkId::from_parts(0, 0)), None, target);
+        let mut dial = Dial::new(DialOwner::Link(LinkId::from_parts(0, 0)), None, target, None);
         dial.set_addresses(["::1", "::2", "::3", "1.1.1.1", "2.2.2.2"].map(|text| text.parse().unwrap()));
         let order: Vec<_> = std::iter::from_fn(|| dial.next_address()).map(|a| a.ip().to_string()).collect();
         assert_eq!(order, ["::1", "1.1.1.1", "::2", "2.2.2.2", "::3"]);

@@ -12,7 +12,7 @@ use crate::channel::{Channel, InboundEnd, OutboundEnd, Phase, Side};
 use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
 use crate::ids::{ChannelId, ChannelKey, LinkId};
-use crate::io::{Action, ReadBuf};
+use crate::io::ReadBuf;
 use crate::wire::{Compression, Data, Disconnect, Window, seal_tcp};
 
 /// The text of a Disconnect that is no error (as real programs write it).
@@ -122,7 +122,7 @@ impl Relay {
             self.close_socket(socket);
         } else if !channel.write_shut {
             channel.write_shut = true;
-            self.act(Action::ShutdownWrite { socket });
+            self.shut_down_write(socket);
         }
     }
 

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use smallvec::SmallVec;
 
 use super::{Notice, Owner, Relay, Socket, SocketOwner, Timer};
-use crate::dial::{Dial, DialKey, DialOwner};
-use crate::error::{LinkError, SocketError};
+use crate::dial::{Dial, DialKey, DialOwner, UpstreamError, UpstreamProxy};
+use crate::error::{ChannelError, LinkError, SocketError};
 use crate::ids::{LinkId, QueryId, SocketId};
-use crate::io::{Action, ReadCredit};
+use crate::io::{Action, ReadBuf, ReadCredit};
 use crate::socks5::{Host, TargetAddr};
 
 /// What one owner has under way.
@@ -20,10 +20,42 @@ pub(super) struct Dialing {
 }
 
 /// How a dial ends without a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum DialFailure {
     Error(SocketError),
     Timeout,
+    Upstream(UpstreamError),
+}
+
+impl DialFailure {
+    /// The cause, if a proxy was to be used: then that is where it failed.
+    fn via(self, proxy: &UpstreamProxy) -> UpstreamError {
+        match self {
+            Self::Error(error) => UpstreamError::Unreachable { address: proxy.address().to_string(), error },
+            Self::Timeout => UpstreamError::Timeout,
+            Self::Upstream(error) => error,
+        }
+    }
+
+    fn on_channel(self, dial: &Dial) -> ChannelError {
+        let target = dial.target.to_string();
+        match (self, &dial.via) {
+            (failure, Some(proxy)) => ChannelError::Upstream { target, error: failure.via(proxy) },
+            (Self::Error(error), None) => ChannelError::Dial { target, error },
+            (Self::Upstream(error), None) => ChannelError::Upstream { target, error },
+            (Self::Timeout, None) => ChannelError::DialTimeout { target },
+        }
+    }
+
+    fn on_link(self, dial: &Dial) -> LinkError {
+        let address = dial.target.to_string();
+        match (self, &dial.via) {
+            (failure, Some(proxy)) => LinkError::Upstream { address, error: failure.via(proxy) },
+            (Self::Error(error), None) => LinkError::Dial { address, error },
+            (Self::Upstream(error), None) => LinkError::Upstream { address, error },
+            (Self::Timeout, None) => LinkError::Dial { address, error: SocketError::TimedOut },
+        }
+    }
 }
 
 impl Relay {
@@ -45,15 +77,18 @@ impl Relay {
         }
     }
 
-    /// `payer`: whose limits it counts against.
+    /// Connects to `target`, or to the proxy that shall connect to it. `payer`: whose limits it
+    /// counts against.
     pub(crate) fn start_dial(
         &mut self,
         owner: DialOwner,
         payer: Option<Owner>,
         target: TargetAddr,
+        via: Option<UpstreamProxy>,
     ) -> DialKey {
-        let host = target.host.clone();
-        let key = self.dials.insert(Dial::new(owner, payer, target));
+        let dial = Dial::new(owner, payer, target, via);
+        let host = dial.address().host.clone();
+        let key = self.dials.insert(dial);
         self.count_dialing(payer, |dialing| dialing.dials += 1);
         self.set_timer(Timer::Dial(key), self.config.timeouts.dial);
         match host {
@@ -98,14 +133,14 @@ impl Relay {
             }
             return;
         };
-        let owner = dial.owner;
+        let (owner, direct) = (dial.owner, dial.via.is_none());
         let mut socket = Socket::new(SocketOwner::Dial(key), self.config.limits.read_min);
         let read = match owner {
-            DialOwner::Channel(channel) => {
+            DialOwner::Channel(channel) if direct => {
                 let longest = self.longest_message(channel);
                 socket.pacer.top_up(longest).unwrap_or_default()
             }
-            DialOwner::Link(_) => ReadCredit::default(),
+            DialOwner::Channel(_) | DialOwner::Link(_) => ReadCredit::default(),
         };
         let socket = self.sockets.insert(socket);
         self.act(Action::Connect { socket, address, read });
@@ -119,12 +154,28 @@ impl Relay {
 
     /// One attempt is connected: the others are dropped, the owner goes on.
     pub(super) fn on_attempt_opened(&mut self, key: DialKey, socket: SocketId) {
+        if !self.begin_proxy_handshake(key, socket) {
+            self.finish_dial(key, socket, &[]);
+        }
+    }
+
+    /// The connection leads to the target. `early` was read behind the answer of a proxy.
+    pub(super) fn finish_dial(&mut self, key: DialKey, socket: SocketId, early: &[u8]) {
         let Some(mut dial) = self.take_dial(key) else { return };
         dial.attempts.retain(|attempt| *attempt != socket);
         self.drop_attempts(&dial);
         match dial.owner {
-            DialOwner::Channel(channel) => self.on_target_connected(channel, socket),
+            DialOwner::Channel(channel) => {
+                self.on_target_connected(channel, socket);
+                if !early.is_empty() {
+                    self.on_local_data(channel, ReadBuf::copy_from(early));
+                }
+                if dial.via.is_some() {
+                    self.grant_read(channel);
+                }
+            }
             DialOwner::Link(link) => {
+                debug_assert!(early.is_empty(), "no more is read than the proxy's answer");
                 if let Some(opening) = self.links.get_mut(link) {
                     opening.dial = None;
                 }
@@ -135,6 +186,9 @@ impl Relay {
     }
 
     pub(super) fn on_attempt_failed(&mut self, key: DialKey, socket: SocketId, error: SocketError) {
+        if self.on_proxy_lost(key, error) {
+            return;
+        }
         if let Some(dial) = self.dials.get_mut(key) {
             dial.attempts.retain(|attempt| *attempt != socket);
             dial.last_error = error;
@@ -146,21 +200,16 @@ impl Relay {
         self.fail_dial(key, DialFailure::Timeout);
     }
 
-    fn fail_dial(&mut self, key: DialKey, failure: DialFailure) {
+    pub(super) fn fail_dial(&mut self, key: DialKey, failure: DialFailure) {
         let Some(dial) = self.take_dial(key) else { return };
         self.drop_attempts(&dial);
         match dial.owner {
-            DialOwner::Channel(channel) => self.on_target_failed(channel, failure),
+            DialOwner::Channel(channel) => self.reset_channel(channel, failure.on_channel(&dial)),
             DialOwner::Link(link) => {
                 if let Some(opening) = self.links.get_mut(link) {
                     opening.dial = None;
                 }
-                let error = match failure {
-                    DialFailure::Error(error) => error,
-                    DialFailure::Timeout => SocketError::TimedOut,
-                };
-                let error = LinkError::Dial { address: dial.target.to_string(), error };
-                self.end_link(link, error, super::Ending::Gone);
+                self.end_link(link, failure.on_link(&dial), super::Ending::Gone);
             }
         }
     }

@@ -6,6 +6,7 @@
 mod channels;
 mod dials;
 mod early;
+mod http;
 mod links;
 mod memory;
 mod opening;
@@ -14,6 +15,7 @@ mod send;
 mod shutdown;
 mod socks;
 mod streams;
+mod upstream;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -36,10 +38,12 @@ use crate::timer::{Due, TimerQueue};
 use crate::wire;
 use dials::Dialing;
 use early::EarlyData;
+use http::{HttpSession, HttpWork};
 use shutdown::Shutdown;
+use socks::Protocol;
 
 pub(crate) use links::{Ending, close_code};
-pub(crate) use role::{Role, handle_input};
+pub(crate) use role::{Role, handle_input, poll_output};
 
 /// A deadline that fires this much late proves only that we were away (suspended, starved).
 const AWAY: Duration = Duration::from_secs(1);
@@ -151,6 +155,8 @@ pub(crate) struct Socket {
     writing: usize,
     /// The listener that it counts against.
     listener: Option<ListenerId>,
+    /// It exists only in the engine: its other end is the HTTP proxy that serves this application.
+    application: Option<SocketId>,
 }
 
 /// What a socket is for.
@@ -158,6 +164,8 @@ pub(crate) struct Socket {
 pub(crate) enum SocketOwner {
     /// An application is asking for a target, or waits for the answer.
     Socks(Box<SocksSession>),
+    /// An application uses us as an HTTP proxy.
+    Http(Box<HttpSession>),
     /// It carries a channel.
     Channel(ChannelKey),
     /// It is being connected.
@@ -166,9 +174,10 @@ pub(crate) enum SocketOwner {
     Closing,
 }
 
-/// An application that has no channel yet.
+/// An application that has no channel yet, and whose socket becomes the end of one.
 #[derive(Debug)]
 pub(crate) struct SocksSession {
+    protocol: Protocol,
     /// `None` once the request is complete.
     handshake: Option<Handshake>,
     early: EarlyInput,
@@ -212,6 +221,8 @@ pub(crate) struct Relay {
     stop_reason: StopReason,
     /// The code of the close frames that tell peers of the shutdown.
     farewell: u16,
+    /// What the HTTP proxy has to look after.
+    http_work: VecDeque<HttpWork>,
 }
 
 impl Relay {
@@ -237,6 +248,7 @@ impl Relay {
             shutdown: Shutdown::No,
             stop_reason: StopReason::Shutdown,
             farewell,
+            http_work: VecDeque::new(),
             config,
         }
     }
@@ -345,6 +357,7 @@ impl Relay {
     pub(crate) fn refuse(&mut self, origin: Origin, error: OpenError) {
         match origin {
             Origin::Socks(socket) => self.refuse_socks(socket, &error),
+            Origin::Http(socket) => self.refuse_http(socket, &error),
             Origin::Embed(ticket) => self.refuse_ticket(ticket, error),
         }
     }

@@ -1,6 +1,5 @@
 //! How channels open, on both sides.
 
-use super::dials::DialFailure;
 use super::early::Found;
 use super::{GRACE, Relay, Socket, SocketOwner, Timer};
 use crate::channel::{Channel, GrantedWindow, Inbound, Origin, Outbound, Phase, Side};
@@ -9,7 +8,7 @@ use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
 use crate::ids::{ChannelId, ChannelKey, LinkId, SocketId};
 use crate::io::{Action, ReadBuf};
-use crate::socks5::{Reply, TargetAddr, TargetError};
+use crate::socks5::{TargetAddr, TargetError};
 use crate::wire::{Connect, ConnectRequest, ConnectResponse, Disconnect, Message};
 
 /// The answer to a resume that can't be continued without a hole (as real programs write it).
@@ -92,10 +91,23 @@ impl Relay {
         self.timers.cancel(Timer::Response(key));
         let early = match origin {
             Origin::Socks(socket) => {
-                let early = self.take_session(socket, SocketOwner::Channel(key)).unwrap_or_default();
+                let Some(session) = self.take_session(socket, SocketOwner::Channel(key)) else {
+                    self.abandon_channel(key, SocketError::Reset);
+                    return;
+                };
                 self.set_open(key, socket);
-                self.reply(socket, Reply::Succeeded);
-                early
+                self.write(socket, session.protocol.success());
+                session.early
+            }
+            Origin::Http(application) => {
+                let longest = self.longest_message(key);
+                let mut socket = Socket::new(SocketOwner::Channel(key), self.config.limits.read_min);
+                socket.application = Some(application);
+                let read = socket.pacer.top_up(longest).unwrap_or_default();
+                let socket = self.sockets.insert(socket);
+                self.connect_pipe(application, socket, read);
+                self.set_open(key, socket);
+                return;
             }
             Origin::Embed(ticket) => {
                 let longest = self.longest_message(key);
@@ -107,8 +119,9 @@ impl Relay {
                 return;
             }
         };
-        if !early.bytes.is_empty() {
-            self.on_local_data(key, ReadBuf::copy_from(&early.bytes));
+        let longest = self.longest_message(key).saturating_sub(ReadBuf::HEADROOM).max(1);
+        for bytes in early.bytes.chunks(longest) {
+            self.on_local_data(key, ReadBuf::copy_from(bytes));
         }
         if early.eof {
             self.on_local_eof(key);
@@ -184,6 +197,10 @@ impl Relay {
         }
         match &connect.request {
             ConnectRequest::Tcp { address, port } => Ok(TargetAddr::from_wire(address, *port)?),
+            // Never silently past the proxy.
+            ConnectRequest::Udp if self.config.has_upstream() => {
+                Err(ChannelError::Unsupported("UDP through an upstream proxy"))
+            }
             ConnectRequest::Udp => Err(ChannelError::Unsupported("UDP")),
             ConnectRequest::Unknown(_) => Err(ChannelError::Unsupported("the protocol")),
         }
@@ -193,7 +210,8 @@ impl Relay {
         // The channel exists before its dial, which refers to it.
         let key = self.add_channel(link, id, Side::Dial, target.clone(), Phase::SendingRest);
         let payer = self.links.get(link).and_then(|link| link.owner);
-        let dial = self.start_dial(DialOwner::Channel(key), payer, target);
+        let upstream = self.config.upstream.clone();
+        let dial = self.start_dial(DialOwner::Channel(key), payer, target, upstream);
         if let Some(channel) = self.channels.get_mut(key) {
             channel.phase = Phase::Dialing(dial);
         }
@@ -215,15 +233,5 @@ impl Relay {
         }
         self.set_open(key, socket);
         self.deliver(key);
-    }
-
-    pub(super) fn on_target_failed(&mut self, key: ChannelKey, failure: DialFailure) {
-        let Some(channel) = self.channels.get(key) else { return };
-        let target = channel.target.to_string();
-        let error = match failure {
-            DialFailure::Error(error) => ChannelError::Dial { target, error },
-            DialFailure::Timeout => ChannelError::DialTimeout { target },
-        };
-        self.reset_channel(key, error);
     }
 }

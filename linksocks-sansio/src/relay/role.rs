@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{EngineTimer, Notice, Relay};
 use crate::ids::LinkId;
-use crate::io::Input;
+use crate::io::{Input, Output};
 use crate::link::LinkPhase;
 use crate::wire::Message;
 
@@ -63,8 +63,21 @@ fn receive(role: &mut impl Role, link: LinkId, message: bytes::Bytes) {
     role.relay().grant_receive(link);
 }
 
+/// Returns the next effect. Sending may have given the HTTP proxy something to do.
+pub(crate) fn poll_output(role: &mut impl Role) -> Output {
+    loop {
+        let output = role.relay().poll_output();
+        if !(matches!(output, Output::Timeout(_)) && role.relay().has_http_work()) {
+            return output;
+        }
+        settle(role);
+    }
+}
+
 fn settle(role: &mut impl Role) {
-    while let Some(notice) = role.relay().notices.pop_front() {
+    loop {
+        role.relay().do_http_work();
+        let Some(notice) = role.relay().notices.pop_front() else { break };
         role.on_notice(notice);
     }
     role.relay().advance_shutdown();

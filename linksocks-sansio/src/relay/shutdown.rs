@@ -80,6 +80,7 @@ impl Relay {
         for channel in self.channels.ids() {
             self.reset_channel(channel, ChannelError::Shutdown);
         }
+        self.do_http_work();
         self.drop_sessions();
         for link in self.links.ids() {
             self.end_link(link, LinkError::Shutdown, Ending::Close(self.farewell));
@@ -103,6 +104,7 @@ impl Relay {
         self.act(Action::Stop { reason: self.stop_reason.clone() });
         self.shutdown = Shutdown::Stopped;
         self.sendable.clear();
+        self.http_work.clear();
         self.timers = TimerQueue::default();
     }
 }

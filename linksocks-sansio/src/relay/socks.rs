@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{Listener, Notice, Relay, Socket, SocketOwner, SocksSession, Timer};
 use crate::channel::{EarlyInput, Origin};
 use crate::error::{OpenError, SocketError};
 use crate::event::Event;
+use crate::http::Refusal;
 use crate::ids::{ChannelKey, ListenerId, SocketId, Ticket};
 use crate::io::{Action, Output, ReadBuf};
 use crate::secret::Credentials;
@@ -17,7 +20,31 @@ use crate::socks5::{Handshake, Reply, Request, Status};
 /// gone away.
 const HANDSHAKE_READ: usize = 2048;
 
+/// What an application speaks to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Socks5,
+    /// HTTP, and the request is CONNECT.
+    Http,
+}
+
+impl Protocol {
+    /// What it is told when its target is connected. The bound address is always the unspecified
+    /// one, as real programs have it.
+    pub(super) fn success(self) -> Bytes {
+        match self {
+            Self::Socks5 => Reply::Succeeded.encode(Reply::NO_ADDRESS),
+            Self::Http => Bytes::from_static(b"HTTP/1.1 200 Connection Established\r\n\r\n"),
+        }
+    }
+}
+
 impl SocksSession {
+    /// An application that has asked for a tunnel by HTTP.
+    pub(super) fn tunnel(early: EarlyInput) -> Self {
+        Self { protocol: Protocol::Http, handshake: None, early, channel: None }
+    }
+
     /// Whether the request is complete and the answer has not come.
     pub(super) fn is_waiting(&self) -> bool {
         self.handshake.is_none()
@@ -65,6 +92,7 @@ impl Relay {
         listener.accepts_left = listener.accepts_left.saturating_sub(1);
         listener.open += 1;
         let session = SocksSession {
+            protocol: Protocol::Socks5,
             handshake: Some(Handshake::new(listener.credentials.clone())),
             early: EarlyInput::default(),
             channel: None,
@@ -86,6 +114,9 @@ impl Relay {
     }
 
     pub(super) fn on_socks_read(&mut self, id: SocketId, buf: ReadBuf) {
+        if self.begin_http(id, &buf) {
+            return;
+        }
         let Some(socket) = self.sockets.get_mut(id) else { return };
         let SocketOwner::Socks(session) = &mut socket.owner else { return };
         let Some(handshake) = &mut session.handshake else {
@@ -119,7 +150,7 @@ impl Relay {
         self.write(id, reply.encode(Reply::NO_ADDRESS));
     }
 
-    fn fail_socks(&mut self, id: SocketId, reason: String) {
+    pub(super) fn fail_socks(&mut self, id: SocketId, reason: String) {
         self.close_socket(id);
         self.tell(Event::SocksFailed { socket: id, reason });
     }
@@ -131,8 +162,18 @@ impl Relay {
             OpenError::TooMany | OpenError::Unsupported => Reply::GeneralFailure,
         };
         if self.sockets.get(id).is_some_and(|socket| matches!(socket.owner, SocketOwner::Socks(_))) {
-            self.reply(id, reply);
+            match self.protocol(id) {
+                Protocol::Socks5 => self.reply(id, reply),
+                Protocol::Http => self.write(id, Refusal::from(error).encode(false)),
+            }
             self.fail_socks(id, error.to_string());
+        }
+    }
+
+    fn protocol(&self, id: SocketId) -> Protocol {
+        match self.sockets.get(id).map(|socket| &socket.owner) {
+            Some(SocketOwner::Socks(session)) => session.protocol,
+            _ => Protocol::Socks5,
         }
     }
 
@@ -145,34 +186,45 @@ impl Relay {
     /// Closes the sockets of all applications that have no channel.
     pub(super) fn drop_sessions(&mut self) {
         for id in self.sockets.ids() {
-            if self.sockets.get(id).is_some_and(|socket| matches!(socket.owner, SocketOwner::Socks(_))) {
+            if self
+                .sockets
+                .get(id)
+                .is_some_and(|socket| matches!(socket.owner, SocketOwner::Socks(_) | SocketOwner::Http(_)))
+            {
                 self.close_socket(id);
             }
         }
     }
 
     pub(super) fn on_handshake_timeout(&mut self, id: SocketId) {
+        if self.is_idle_http(id) {
+            self.close_socket(id);
+            return;
+        }
         self.fail_socks(id, "the SOCKS request did not come in time".to_owned());
     }
 
     /// Notes which channel is being opened for an application.
     pub(super) fn bind_session(&mut self, origin: Origin, channel: ChannelKey) {
-        if let Origin::Socks(id) = origin
-            && let Some(Socket { owner: SocketOwner::Socks(session), .. }) = self.sockets.get_mut(id)
-        {
-            session.channel = Some(channel);
+        let (Origin::Socks(id) | Origin::Http(id)) = origin else { return };
+        match self.sockets.get_mut(id).map(|socket| &mut socket.owner) {
+            Some(SocketOwner::Socks(session)) => session.channel = Some(channel),
+            Some(SocketOwner::Http(session)) => session.channel = Some(channel),
+            Some(SocketOwner::Channel(_) | SocketOwner::Dial(_) | SocketOwner::Closing) | None => {}
         }
     }
 
     /// Turns an application's socket into the end of a channel. `None` if it has gone.
-    pub(super) fn take_session(&mut self, id: SocketId, owner: SocketOwner) -> Option<EarlyInput> {
+    pub(super) fn take_session(&mut self, id: SocketId, owner: SocketOwner) -> Option<SocksSession> {
         let socket = self.sockets.get_mut(id)?;
         if !matches!(socket.owner, SocketOwner::Socks(_)) {
             return None;
         }
         match std::mem::replace(&mut socket.owner, owner) {
-            SocketOwner::Socks(session) => Some(session.early),
-            SocketOwner::Channel(_) | SocketOwner::Dial(_) | SocketOwner::Closing => None,
+            SocketOwner::Socks(session) => Some(*session),
+            SocketOwner::Http(_) | SocketOwner::Channel(_) | SocketOwner::Dial(_) | SocketOwner::Closing => {
+                None
+            }
         }
     }
 
@@ -182,6 +234,9 @@ impl Relay {
             Origin::Embed(_) => true,
             Origin::Socks(id) => {
                 self.sockets.get(id).is_some_and(|socket| matches!(socket.owner, SocketOwner::Socks(_)))
+            }
+            Origin::Http(id) => {
+                self.sockets.get(id).is_some_and(|socket| matches!(socket.owner, SocketOwner::Http(_)))
             }
         }
     }

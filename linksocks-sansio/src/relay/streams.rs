@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::http::{HttpWork, PipeEnd};
 use super::{Relay, Socket, SocketOwner, Timer};
 use crate::channel::{Channel, ReadPacer};
 use crate::error::SocketError;
@@ -16,7 +17,14 @@ const MAX_WRITES: usize = 8;
 
 impl Socket {
     pub(super) fn new(owner: SocketOwner, read_min: usize) -> Self {
-        Self { owner, pacer: ReadPacer::new(read_min), writes: VecDeque::new(), writing: 0, listener: None }
+        Self {
+            owner,
+            pacer: ReadPacer::new(read_min),
+            writes: VecDeque::new(),
+            writing: 0,
+            listener: None,
+            application: None,
+        }
     }
 
     /// Whether everything is written.
@@ -52,7 +60,18 @@ impl Relay {
         }
         socket.writing += data.len();
         socket.writes.push_back(data.len());
-        self.push(Output::Write { socket: id, data });
+        match socket.application {
+            None => self.push(Output::Write { socket: id, data }),
+            Some(application) => self.hand_over(application, id, data),
+        }
+    }
+
+    /// Lets the other end see EOF behind the last write.
+    pub(super) fn shut_down_write(&mut self, id: SocketId) {
+        match self.sockets.get(id).and_then(|socket| socket.application) {
+            None => self.act(Action::ShutdownWrite { socket: id }),
+            Some(application) => self.end_pipe(application, id, PipeEnd::Eof),
+        }
     }
 
     pub(crate) fn on_socket_opened(&mut self, id: SocketId) {
@@ -66,12 +85,17 @@ impl Relay {
         let Some(socket) = self.sockets.get_mut(id) else { return };
         match &socket.owner {
             SocketOwner::Socks(_) => self.on_socks_read(id, buf),
+            SocketOwner::Http(_) => self.on_http_read(id, &buf),
             SocketOwner::Channel(channel) => {
                 let channel = *channel;
                 socket.pacer.on_read(buf.len());
                 self.on_local_data(channel, buf);
             }
-            SocketOwner::Dial(_) | SocketOwner::Closing => {}
+            SocketOwner::Dial(dial) => {
+                let dial = *dial;
+                self.on_proxy_read(dial, id, &buf);
+            }
+            SocketOwner::Closing => {}
         }
     }
 
@@ -80,25 +104,30 @@ impl Relay {
         match &mut socket.owner {
             SocketOwner::Socks(session) if session.is_waiting() => session.early.eof = true,
             SocketOwner::Socks(_) => self.close_socket(id),
+            SocketOwner::Http(_) => self.on_http_eof(id),
             SocketOwner::Channel(channel) => {
                 let channel = *channel;
                 self.on_local_eof(channel);
             }
-            SocketOwner::Dial(_) | SocketOwner::Closing => {}
+            SocketOwner::Dial(_) => self.on_proxy_eof(id),
+            SocketOwner::Closing => {}
         }
     }
 
     pub(crate) fn on_socket_written(&mut self, id: SocketId, bytes: usize) {
         let Some(socket) = self.sockets.get_mut(id) else { return };
         socket.on_written(bytes);
-        if let SocketOwner::Channel(channel) = socket.owner {
-            self.on_local_progress(channel);
+        match socket.owner {
+            SocketOwner::Channel(channel) => self.on_local_progress(channel),
+            SocketOwner::Http(_) => self.http_work.push_back(HttpWork::Serve(id)),
+            SocketOwner::Socks(_) | SocketOwner::Dial(_) | SocketOwner::Closing => {}
         }
     }
 
     pub(crate) fn on_socket_failed(&mut self, id: SocketId, error: SocketError) {
         match self.forget_socket(id).map(|socket| socket.owner) {
             Some(SocketOwner::Socks(session)) => self.on_socks_failed(&session, error),
+            Some(SocketOwner::Http(session)) => self.on_http_failed(id, &session, error),
             Some(SocketOwner::Channel(channel)) => self.on_local_failure(channel, error),
             Some(SocketOwner::Dial(dial)) => self.on_attempt_failed(dial, id, error),
             Some(SocketOwner::Closing) | None => {}
@@ -134,9 +163,12 @@ impl Relay {
 
     fn release_socket(&mut self, id: SocketId, action: Action) {
         self.timers.cancel(Timer::Handshake(id));
-        if let Some(socket) = self.sockets.get_mut(id)
-            && !matches!(socket.owner, SocketOwner::Closing)
-        {
+        let Some(socket) = self.sockets.get_mut(id) else { return };
+        if let Some(application) = socket.application {
+            self.sockets.remove(id);
+            let reset = matches!(action, Action::Reset { .. });
+            self.end_pipe(application, id, if reset { PipeEnd::Reset } else { PipeEnd::Eof });
+        } else if !matches!(socket.owner, SocketOwner::Closing) {
             socket.owner = SocketOwner::Closing;
             self.act(action);
         }
@@ -153,7 +185,10 @@ impl Relay {
             && let Some(socket) = self.sockets.get_mut(id)
             && let Some(credit) = socket.pacer.top_up(longest)
         {
-            self.push(Output::Read { socket: id, credit });
+            match socket.application {
+                None => self.push(Output::Read { socket: id, credit }),
+                Some(application) => self.widen_pipe(application, id, credit),
+            }
         }
     }
 

@@ -10,7 +10,9 @@ use crate::event::Event;
 use crate::ids::{InstanceId, LinkId, Ticket};
 use crate::io::{Action, Command, Engine, Input, Output, UpgradeRequest, sealed};
 use crate::link::{Extensions, LinkEnd};
-use crate::relay::{Ending, EngineTimer, Login, Notice, Relay, Role, Timer, close_code, handle_input};
+use crate::relay::{
+    Ending, EngineTimer, Login, Notice, Relay, Role, Timer, close_code, handle_input, poll_output,
+};
 use crate::secret::{Token, TokenDigest};
 use crate::stats::Stats;
 use crate::url::LINK_PATH;
@@ -192,7 +194,7 @@ impl Engine for ServerEngine {
     }
 
     fn poll_output(&mut self) -> Output {
-        self.relay.poll_output()
+        poll_output(self)
     }
 
     fn stats(&self) -> Stats {

@@ -8,22 +8,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 use super::address::{Missing, SocksAddr, SocksAddrError, TargetAddr, TargetError, take, take_u8};
-use super::{Reply, VERSION};
+use super::{
+    CONNECT, LOGIN_FAILURE, LOGIN_SUCCESS, LOGIN_VERSION, NO_ACCEPTABLE_METHOD, NO_AUTHENTICATION, Reply,
+    UDP_ASSOCIATE, USERNAME_PASSWORD, VERSION,
+};
 use crate::secret::Credentials;
-
-/// Methods of authentication (RFC 1928 section 3).
-const NO_AUTHENTICATION: u8 = 0x00;
-const USERNAME_PASSWORD: u8 = 0x02;
-const NO_ACCEPTABLE_METHOD: u8 = 0xFF;
-
-/// The version and the verdicts of the user name/password negotiation (RFC 1929 section 2).
-const LOGIN_VERSION: u8 = 1;
-const LOGIN_SUCCESS: u8 = 0;
-const LOGIN_FAILURE: u8 = 1;
-
-/// Commands (RFC 1928 section 4). BIND is not offered, so it needs no name.
-const CONNECT: u8 = 1;
-const UDP_ASSOCIATE: u8 = 3;
 
 /// Reads what a SOCKS5 client says up to and including its request, and answers all but that.
 ///
@@ -75,6 +64,13 @@ impl Handshake {
     #[must_use]
     pub fn new(credentials: Option<Arc<Credentials>>) -> Self {
         Self { expected: Expected::Greeting, credentials, buffer: Vec::new() }
+    }
+
+    /// What the client must present, as long as nothing has come from it: it may turn out to speak
+    /// another protocol.
+    pub(crate) fn fresh(&self) -> Option<Option<Arc<Credentials>>> {
+        let fresh = self.expected == Expected::Greeting && self.buffer.is_empty();
+        fresh.then(|| self.credentials.clone())
     }
 
     /// Takes the next bytes of the client.

@@ -5,11 +5,13 @@ mod abuse;
 mod endings;
 mod forward;
 mod host;
+mod http;
 mod limits;
 mod links;
 mod login;
 mod pair;
 mod properties;
+mod upstream;
 
 use std::sync::OnceLock;
 use std::time::Instant;

@@ -8,6 +8,7 @@ use quickcheck::{Arbitrary, Gen, QuickCheck};
 
 use super::epoch;
 use super::pair::{TOKEN, client_config, server_config};
+use crate::LinkProxy;
 use crate::arena::ArenaId;
 use crate::error::{LinkFailure, SocketError};
 use crate::ids::{ChannelId, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
@@ -64,7 +65,11 @@ fn message(g: &mut Gen) -> Message {
         4 | 5 => Message::Data(Data {
             channel,
             compression: if u8::arbitrary(g) % 8 == 0 { Compression::Gzip } else { Compression::None },
-            payload: vec![7; usize::arbitrary(g) % 100_000].into(),
+            payload: if bool::arbitrary(g) {
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n".into()
+            } else {
+                vec![7; usize::arbitrary(g) % 100_000].into()
+            },
             datagram: None,
             sequence: None,
         }),
@@ -109,8 +114,16 @@ fn input(g: &mut Gen) -> Input {
         14 | 15 => Input::SocketOpened { socket: id::<SocketId>(g) },
         16 => Input::SocketFailed { socket: id::<SocketId>(g), error: SocketError::Reset },
         17 => {
-            let handshake = b"\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50".to_vec();
-            let bytes = if bool::arbitrary(g) { handshake } else { Vec::arbitrary(g) };
+            let known: [&[u8]; 6] = [
+                b"\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50",
+                b"GET http://h/ HTTP/1.1\r\n\r\nPOST http://127.0.0.1/ HTTP/1.1\r\nContent-Length: 100000\r\n\r\n",
+                b"CONNECT 127.0.0.1:80 HTTP/1.1\r\n\r\n",
+                b"HTTP/1.1 200 OK\r\n\r\n",
+                b"\x05\x00",
+                b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50",
+            ];
+            let known = g.choose(&known).copied().unwrap_or_default().to_vec();
+            let bytes = if u8::arbitrary(g) % 4 > 0 { known } else { Vec::arbitrary(g) };
             Input::SocketRead { socket: id::<SocketId>(g), buf: ReadBuf::copy_from(&bytes) }
         }
         18 => Input::SocketEof { socket: id::<SocketId>(g) },
@@ -187,16 +200,22 @@ fn drain(engine: &mut impl Engine, now: Instant, hash: &mut DefaultHasher) {
 
 #[test]
 fn arbitrary_inputs_are_harmless_and_have_the_same_outputs_every_time() {
-    fn check(steps: Vec<Step>, seed: [u8; 4], early: bool) -> bool {
+    fn check(steps: Vec<Step>, seed: [u8; 4], early: bool, proxy: bool) -> bool {
+        let proxy = || proxy.then(|| "http://user:word@proxy.test".parse().unwrap());
         let seed = std::array::from_fn(|i| seed[i % 4]);
-        let server = || ServerEngine::new(server_config(), seed, epoch());
+        let server = || {
+            let mut config = server_config();
+            config.relay.upstream = proxy();
+            ServerEngine::new(config, seed, epoch())
+        };
         let client = || {
             let mut config = client_config();
             config.links = 2;
+            config.proxy = proxy().map_or(LinkProxy::Direct, LinkProxy::Through);
             config.listen_early = early;
             ClientEngine::new(config, seed, epoch())
         };
         run(server(), &steps) == run(server(), &steps) && run(client(), &steps) == run(client(), &steps)
     }
-    QuickCheck::new().rng(Gen::new(400)).quickcheck(check as fn(Vec<Step>, [u8; 4], bool) -> bool);
+    QuickCheck::new().rng(Gen::new(400)).quickcheck(check as fn(Vec<Step>, [u8; 4], bool, bool) -> bool);
 }

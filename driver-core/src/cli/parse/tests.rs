@@ -146,11 +146,21 @@ fn the_mode_supplies_a_missing_command() {
 }
 
 #[test]
+fn both_commands_take_an_upstream_proxy() {
+    let variable = [("LINKSOCKS_UPSTREAM_PROXY", "socks5://env")];
+    assert_eq!(client("linksocks client", &variable).upstream_proxy.as_deref(), Some("socks5://env"));
+    assert_eq!(server("linksocks server", &variable).upstream_proxy.as_deref(), Some("socks5://env"));
+    let args = client("linksocks client -x http://flag", &variable);
+    assert_eq!(args.upstream_proxy.as_deref(), Some("http://flag"));
+    let args = server("linksocks server --upstream-proxy=http://flag", &variable);
+    assert_eq!(args.upstream_proxy.as_deref(), Some("http://flag"));
+}
+
+#[test]
 fn flags_of_later_features_are_refused_by_name() {
     for (line, flag) in [
         ("client -r", "--reverse"),
         ("client -c x", "--connector-token"),
-        ("client -x socks5://h", "--upstream-proxy"),
         ("client -f", "--fast-open"),
         ("client -if", "--fast-open"),
         ("client --fast-open=true", "--fast-open"),
@@ -180,8 +190,6 @@ fn variables_of_later_features_are_refused_unless_off() {
         ("client", "LINKSOCKS_FASTOPEN", "true"),
         ("server", "LINKSOCKS_FASTOPEN", "1"),
         ("client", "LINKSOCKS_RETRY_AUTH", "true"),
-        ("client", "LINKSOCKS_UPSTREAM_PROXY", "socks5://h"),
-        ("server", "LINKSOCKS_UPSTREAM_PROXY", "socks5://h"),
         ("client", "LINKSOCKS_CONNECTOR_TOKEN", "x"),
         ("server", "LINKSOCKS_CONNECTOR_TOKEN", "x"),
         ("server", "LINKSOCKS_CONNECTOR_AUTONOMY", "true"),

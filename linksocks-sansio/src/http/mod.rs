@@ -1,0 +1,14 @@
+//! HTTP/1.1 (RFC 9110, RFC 9112) as far as proxies need it: as the client of one and as one.
+
+mod basic;
+mod body;
+mod connect_client;
+mod head;
+mod message;
+mod proxy_server;
+mod refusal;
+
+pub(crate) use proxy_server::{Effect, ProxyServer};
+pub(crate) use refusal::Refusal;
+
+pub use connect_client::{ConnectError, ConnectHandshake, ConnectProgress, ConnectStatus};
