@@ -376,9 +376,11 @@ impl Opening {
         let (commands, receiver) = unbounded();
         let request = LinkRequest {
             secure,
+            server_name: "example.com".to_owned(),
             authority: "example.com:8765".to_owned(),
             path_and_query: "/socket?token=abc".to_owned(),
             extensions: Some("window, finish".to_owned()),
+            headers: vec!["X-Zone: eu".parse().unwrap()],
         };
         tokio::spawn(link::open(TokioRuntime::current(), stream, Ids::new().link, request, receiver, inbox));
         Self { commands, reports, server }

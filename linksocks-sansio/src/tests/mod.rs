@@ -9,6 +9,7 @@ mod links;
 mod login;
 mod pair;
 mod properties;
+mod upgrade;
 
 use std::sync::OnceLock;
 use std::time::Instant;
