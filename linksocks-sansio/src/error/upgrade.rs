@@ -26,6 +26,9 @@ pub enum TlsFailure {
     /// The name to verify is none.
     #[error("'{0}' is no name that a certificate could be for")]
     InvalidName(String),
+    /// The server does not know the name that we ask for.
+    #[error("the server has no certificate for the name {0}")]
+    UnknownName(String),
     /// The answer was something else than TLS.
     #[error("the server does not speak TLS on this port")]
     NotTls,
