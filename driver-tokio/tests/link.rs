@@ -384,7 +384,14 @@ impl Opening {
             headers: vec!["X-Zone: eu".parse().unwrap()],
         };
         tokio::spawn(link::open(
-            TokioRuntime::current(), stream, Connector::default(), Ids::new().link, request, receiver, inbox));
+            TokioRuntime::current(),
+            stream,
+            Connector::default(),
+            Ids::new().link,
+            request,
+            receiver,
+            inbox,
+        ));
         Self { commands, reports, server }
     }
 

@@ -177,6 +177,10 @@ fn certificate_failure(error: &CertificateError, name: &str) -> TlsFailure {
             TlsFailure::NotYetValid
         }
         CertificateError::Revoked => TlsFailure::Revoked,
+        CertificateError::BadSignature => {
+            let text = "its signature is wrong; an authority of the same name may have signed it";
+            TlsFailure::Certificate(text.to_owned())
+        }
         // What `openssl req -x509` makes. The type of this error is that of a private dependency.
         CertificateError::Other(error) if format!("{error:?}").contains("CaUsedAsEndEntity") => {
             let text = "it is that of an authority (CA:TRUE), which no server may show as its own";

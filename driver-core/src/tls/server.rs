@@ -50,9 +50,9 @@ impl ServerTls {
             .map_err(TlsError::Unusable)?
             .with_no_client_auth()
             .with_single_cert(chain, key);
-        let mut config = config.map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => TlsError::Mismatch,
-            error => TlsError::Unusable(error),
+        let mut config = config.map_err(|error| {
+            let mismatch = matches!(error, rustls::Error::InconsistentKeys(_));
+            if mismatch { TlsError::Mismatch } else { TlsError::Unusable(error) }
         })?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Self(Arc::new(config)))
