@@ -8,32 +8,26 @@ mod program;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 
 use certificates::{Authority, Identity};
 use program::{Ended, LinkSocks};
+use tempfile::TempDir;
 
-/// A directory that goes away with the test.
-struct Files(PathBuf);
+/// Files that go away with the test.
+struct Files(TempDir);
 
 impl Files {
-    fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("linksocks-{test}-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
     fn write(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        // What is left over is in the system's way, not in ours.
-        let _ = fs::remove_dir_all(&self.0);
+        fs::write(self.path(name), text).unwrap();
+        self.path(name)
     }
 }
 
@@ -64,7 +58,7 @@ const SUCCESS: &str = "Authentication successful for forward proxy";
 
 #[test]
 fn who_is_trusted_is_up_to_flags_and_the_system() {
-    let files = Files::new("trust");
+    let files = Files::new();
     let (authority, other) = (Authority::new(), Authority::new());
     let (_server, port) = server(&files, &authority.issue("localhost"));
     let url = format!("wss://localhost:{port}");
@@ -92,7 +86,7 @@ fn who_is_trusted_is_up_to_flags_and_the_system() {
 
 #[test]
 fn a_certificate_is_for_its_name_and_its_time() {
-    let files = Files::new("name");
+    let files = Files::new();
     let authority = Authority::new();
     let ca = files.write("ca.pem", &authority.pem);
     let (front, port) = server(&files, &authority.issue("front.test"));
@@ -124,13 +118,12 @@ fn a_server_without_tls_is_told_from_one_with_it() {
 
 #[test]
 fn a_server_does_not_start_with_files_that_make_no_sense() {
-    let files = Files::new("files");
+    let files = Files::new();
     let (one, other) = (Authority::new().issue("a"), Authority::new().issue("b"));
     let chain = files.write("chain.pem", &one.chain);
     let key = files.write("key.pem", &other.key);
-    let missing = files.0.join("missing.pem");
-    let missing = missing.to_str().unwrap();
-    let text = |file: &str, text: &str| format!("error: cannot use {}: {text}", Path::new(file).display());
+    let missing = &*files.path("missing.pem");
+    let text = |file: &str, text: &str| format!("error: cannot use {file}: {text}");
     for (chain, key, expected) in [
         (&*chain, &*key, "error: the certificate and the private key do not belong together\n".to_owned()),
         (&chain, missing, text(missing, "No such file")),
