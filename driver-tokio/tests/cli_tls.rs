@@ -117,6 +117,20 @@ fn a_server_without_tls_is_told_from_one_with_it() {
 }
 
 #[test]
+fn unusable_flags_are_explained() {
+    for (args, variables, part) in [
+        (&["client", "--ca", "/no/such/file"][..], &[][..], "cannot use /no/such/file: No such file"),
+        (&["client"], &[("LINKSOCKS_CA", "/no/such/file")], "cannot use /no/such/file: No such file"),
+        (&["server", "--tls-cert", "x"], &[], "--tls-cert needs --tls-key"),
+        (&["server"], &[("LINKSOCKS_TLS_KEY", "x")], "--tls-key needs --tls-cert"),
+    ] {
+        let ended = LinkSocks::start(args, variables).end();
+        assert_eq!((ended.status, ended.stdout.as_str()), (Some(1), ""), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.starts_with("error: ") && ended.stderr.contains(part), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_server_does_not_start_with_files_that_make_no_sense() {
     let files = Files::new();
     let (one, other) = (Authority::new().issue("a"), Authority::new().issue("b"));
