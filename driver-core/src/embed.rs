@@ -19,9 +19,12 @@ use crate::pipe;
 use crate::pumps::Inbox;
 use crate::request::{Request, Requests};
 use crate::runtime::Runtime;
+use crate::transport::{Acceptor, Connector};
 
 pub use crate::observer::Events;
 pub use crate::pipe::PipeStream;
+#[cfg(feature = "tls")]
+pub use crate::tls::{ClientTls, ServerTls, TlsError};
 
 /// Why a client or server could not be started.
 #[derive(Debug, Error)]
@@ -29,6 +32,10 @@ pub enum StartError {
     /// The system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(#[from] getrandom::Error),
+    /// A certificate can't be used, or none can be verified.
+    #[cfg(feature = "tls")]
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The address can't be listened on.
     #[error("failed to listen on {address}: {error}")]
     Listen {
@@ -48,7 +55,13 @@ impl Client {
     #[must_use]
     pub fn builder(config: ClientConfig) -> ClientBuilder {
         let observed = observer::observe(config.listen.is_some());
-        ClientBuilder { config, seed: None, observed }
+        ClientBuilder {
+            config,
+            seed: None,
+            #[cfg(feature = "tls")]
+            tls: ClientTls::default(),
+            observed,
+        }
     }
 }
 
@@ -57,6 +70,8 @@ impl Client {
 pub struct ClientBuilder {
     config: ClientConfig,
     seed: Option<[u8; 32]>,
+    #[cfg(feature = "tls")]
+    tls: ClientTls,
     observed: (Reporter, Observer),
 }
 
@@ -69,6 +84,15 @@ impl ClientBuilder {
         self
     }
 
+    /// Whom to trust if the server's URL, or a redirect, asks for TLS. Default: every certificate
+    /// authority that the system trusts.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.tls = tls;
+        self
+    }
+
     /// What will happen, from the start on.
     #[must_use]
     pub fn events(&self) -> Events {
@@ -78,14 +102,22 @@ impl ClientBuilder {
     /// Starts the client. It is not connected yet: see [`ClientHandle::ready`].
     ///
     /// # Errors
-    /// [`StartError::Random`].
+    /// [`StartError::Random`]; [`StartError::Tls`] for a `wss` URL, if no certificate can be verified.
     #[expect(clippy::unused_async, reason = "the same call as that of a server, which binds here")]
     pub async fn start<R: Runtime>(self, runtime: R) -> Result<ClientHandle, StartError> {
         let seed = seed(self.seed)?;
+        #[cfg(feature = "tls")]
+        if self.config.server.is_secure() {
+            self.tls.prepare()?;
+        }
+        #[cfg(feature = "tls")]
+        let connector = self.tls.into();
+        #[cfg(not(feature = "tls"))]
+        let connector = Connector::default();
         let engine = ClientEngine::new(self.config, seed, runtime.now());
-        Ok(ClientHandle {
-            engine: EngineHandle::start(runtime, engine, self.observed, None, Requests::new(), Inbox::new()),
-        })
+        let (requests, inbox) = (Requests::new(), Inbox::new());
+        let engine = EngineHandle::start(runtime, engine, self.observed, None, connector, requests, inbox);
+        Ok(ClientHandle { engine })
     }
 }
 
@@ -155,7 +187,13 @@ impl Server {
     /// Prepares a server.
     #[must_use]
     pub fn builder(config: ServerConfig) -> ServerBuilder {
-        ServerBuilder { config, address: DEFAULT_ADDRESS, seed: None, observed: observer::observe(false) }
+        ServerBuilder {
+            config,
+            address: DEFAULT_ADDRESS,
+            seed: None,
+            acceptor: Acceptor::default(),
+            observed: observer::observe(false),
+        }
     }
 }
 
@@ -169,6 +207,7 @@ pub struct ServerBuilder {
     config: ServerConfig,
     address: SocketAddr,
     seed: Option<[u8; 32]>,
+    acceptor: Acceptor,
     observed: (Reporter, Observer),
 }
 
@@ -184,6 +223,14 @@ impl ServerBuilder {
     #[must_use]
     pub fn seed(mut self, seed: [u8; 32]) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// Speaks TLS (`wss`, `https`) and nothing else, with this certificate. Default: no TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.acceptor = tls.into();
         self
     }
 
@@ -205,8 +252,13 @@ impl ServerBuilder {
         let engine = ServerEngine::new(self.config, seed, runtime.now());
         let (front_door, stop) = oneshot::channel();
         let (requests, inbox) = (Requests::new(), Inbox::new());
-        runtime.spawn(front::serve(runtime.clone(), listener, requests.0.clone(), stop, inbox.0.clone()));
-        let engine = EngineHandle::start(runtime, engine, self.observed, Some(front_door), requests, inbox);
+        let (acceptor, connector) = (self.acceptor, Connector::default());
+        let front =
+            front::serve(runtime.clone(), listener, acceptor, requests.0.clone(), stop, inbox.0.clone());
+        runtime.spawn(front);
+        let observed = self.observed;
+        let engine =
+            EngineHandle::start(runtime, engine, observed, Some(front_door), connector, requests, inbox);
         Ok(ServerHandle { engine, local })
     }
 }
@@ -260,11 +312,14 @@ impl EngineHandle {
         engine: E,
         (reporter, observer): (Reporter, Observer),
         front_door: Option<FrontDoor>,
+        connector: Connector,
         requests: (Requests, futures_channel::mpsc::UnboundedReceiver<Request>),
         inbox: (Inbox, futures_channel::mpsc::UnboundedReceiver<linksocks_sansio::Input>),
     ) -> Self {
         let handle = Self { requests: requests.0.clone(), observer };
-        runtime.clone().spawn(Owner::new(runtime, engine, reporter, front_door, inbox, requests).run());
+        runtime
+            .clone()
+            .spawn(Owner::new(runtime, engine, reporter, front_door, connector, inbox, requests).run());
         handle
     }
 

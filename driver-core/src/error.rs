@@ -1,8 +1,9 @@
 //! From the operating system's errors to the engine's.
 
+use std::error::Error as _;
 use std::io;
 
-use linksocks_sansio::error::SocketError;
+use linksocks_sansio::error::{LinkFailure, SocketError};
 
 /// Error codes for "out of descriptors or buffers", which have no [`io::ErrorKind`]: ENFILE,
 /// EMFILE, ENOBUFS on Linux and on the BSDs.
@@ -35,6 +36,18 @@ pub(crate) fn socket_error(error: &io::Error) -> SocketError {
         Kind::OutOfMemory => SocketError::Exhausted,
         Kind::UnexpectedEof => SocketError::UnexpectedEof,
         _ => SocketError::Other,
+    }
+}
+
+/// The engine's name for a failed upgrade.
+#[must_use]
+pub(crate) fn upgrade_error(error: &hyper::Error) -> LinkFailure {
+    if let Some(error) = error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+        LinkFailure::Io(socket_error(error))
+    } else if error.is_parse() {
+        LinkFailure::Handshake(format!("the answer is no proper HTTP: {error}"))
+    } else {
+        LinkFailure::Io(SocketError::UnexpectedEof)
     }
 }
 

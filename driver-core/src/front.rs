@@ -1,8 +1,6 @@
 //! The HTTP front door of a server: WebSocket upgrades, and a line for people who look in.
 
 use std::convert::Infallible;
-use std::error::Error as _;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,23 +10,27 @@ use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use bytes::Bytes;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use linksocks_sansio::error::{LinkFailure, SocketError};
+use linksocks_sansio::error::LinkFailure;
 use linksocks_sansio::io::UpgradeRequest;
 use linksocks_sansio::link::EXTENSIONS_HEADER;
 
 use crate::adapters::{HyperStream, HyperTimer};
-use crate::error::socket_error;
+use crate::error::upgrade_error;
+use crate::pumps::upgrade::has_token;
 use crate::pumps::{Inbox, link, listener};
 use crate::request::{OfferAnswer, Request, Requests};
 use crate::runtime::{Accepted, Runtime};
+use crate::transport::{Acceptor, Transport};
 
 /// Connections that are not WebSockets yet; further ones are closed unread.
 const MAX_CONNECTIONS: usize = 1024;
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request may take to come in.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may take altogether before it is a WebSocket.
@@ -48,6 +50,7 @@ type HttpResponse = Response<Full<Bytes>>;
 pub(crate) async fn serve<R: Runtime>(
     runtime: R,
     listener: R::Listener,
+    acceptor: Acceptor,
     requests: Requests,
     mut stop: oneshot::Receiver<Infallible>,
     _inbox: Inbox,
@@ -64,15 +67,24 @@ pub(crate) async fn serve<R: Runtime>(
             continue;
         }
         let slot = Arc::clone(&slots);
-        let connection = serve_connection(runtime.clone(), stream, peer, requests.clone());
+        let (accepting, acceptor, requests) = (runtime.clone(), acceptor.clone(), requests.clone());
         runtime.spawn(async move {
-            connection.await;
+            let handshake = pin!(acceptor.accept(stream));
+            let timeout = pin!(accepting.sleep(HANDSHAKE_TIMEOUT));
+            if let Either::Left((Some(stream), _)) = select(handshake, timeout).await {
+                serve_connection(accepting.clone(), stream, peer, requests).await;
+            }
             drop(slot);
         });
     }
 }
 
-async fn serve_connection<R: Runtime>(runtime: R, stream: R::Stream, peer: SocketAddr, requests: Requests) {
+async fn serve_connection<R: Runtime>(
+    runtime: R,
+    stream: Transport<R::Stream>,
+    peer: SocketAddr,
+    requests: Requests,
+) {
     let service = service_fn(|request| {
         let (runtime, requests) = (runtime.clone(), requests.clone());
         async move { Ok::<_, Infallible>(respond(runtime, requests, peer, request).await) }
@@ -123,11 +135,6 @@ fn websocket_key(request: &HttpRequest) -> Option<HeaderValue> {
     (valid && encoded && key.len() == KEY_LENGTH).then(|| key.clone())
 }
 
-fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(token))
-}
-
 /// Asks the engine, and upgrades if it agrees.
 async fn offer<R: Runtime>(
     runtime: R,
@@ -162,18 +169,12 @@ async fn offer<R: Runtime>(
 }
 
 /// Takes the connection back from hyper, with what hyper has read too much.
-async fn upgrade<R: Runtime>(request: HttpRequest) -> Result<(R::Stream, Vec<u8>), LinkFailure> {
-    let upgraded = hyper::upgrade::on(request).await.map_err(|error| http_failure(&error))?;
-    let parts =
-        upgraded.downcast::<HyperStream<R::Stream>>().expect("the connection was served over this type");
+async fn upgrade<R: Runtime>(request: HttpRequest) -> Result<(Transport<R::Stream>, Vec<u8>), LinkFailure> {
+    let upgraded = hyper::upgrade::on(request).await.map_err(|error| upgrade_error(&error))?;
+    let parts = upgraded
+        .downcast::<HyperStream<Transport<R::Stream>>>()
+        .expect("the connection was served over this type");
     Ok((parts.io.0, parts.read_buf.into()))
-}
-
-fn http_failure(error: &hyper::Error) -> LinkFailure {
-    match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
-        Some(error) => LinkFailure::Io(socket_error(error)),
-        None => LinkFailure::Io(SocketError::UnexpectedEof),
-    }
 }
 
 fn switching_protocols(key: &HeaderValue, extensions: Option<String>) -> HttpResponse {

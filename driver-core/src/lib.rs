@@ -17,5 +17,8 @@ pub mod pipe;
 pub mod pumps;
 mod request;
 pub mod runtime;
+#[cfg(feature = "tls")]
+pub mod tls;
+pub mod transport;
 
 pub use linksocks_sansio;

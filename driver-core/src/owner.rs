@@ -26,6 +26,7 @@ use crate::pumps::stream::{OpenLink, StreamCommand};
 use crate::pumps::{Inbox, listener, stream};
 use crate::request::{OfferAnswer, Request, Requests};
 use crate::runtime::{Accepted, Runtime, Timer};
+use crate::transport::Connector;
 
 /// How many inputs are handled between two drains of the engine.
 const BATCH: usize = 256;
@@ -43,6 +44,8 @@ pub(crate) struct Owner<R: Runtime, E> {
     engine: E,
     reporter: Reporter,
     front_door: Option<FrontDoor>,
+    /// For links that are opened.
+    connector: Connector,
 
     /// Given to pumps.
     inbox: Inbox,
@@ -77,6 +80,7 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
         engine: E,
         reporter: Reporter,
         front_door: Option<FrontDoor>,
+        connector: Connector,
         (inbox, inputs): (Inbox, UnboundedReceiver<Input>),
         (requests_sender, requests): (Requests, UnboundedReceiver<Request>),
     ) -> Self {
@@ -85,6 +89,7 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
             engine,
             reporter,
             front_door,
+            connector,
             inbox,
             inputs,
             requests_sender,
@@ -277,7 +282,9 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
                     return self.inbox.put(Input::LinkFailed { link, error });
                 };
                 let (sender, commands) = unbounded();
-                let command = StreamCommand::OpenLink(Box::new(OpenLink { link, request, commands }));
+                let connector = self.connector.clone();
+                let open = OpenLink { link, connector, request, commands };
+                let command = StreamCommand::OpenLink(Box::new(open));
                 if stream.unbounded_send(command).is_err() {
                     let error = LinkFailure::Io(SocketError::Reset);
                     return self.inbox.put(Input::LinkFailed { link, error });

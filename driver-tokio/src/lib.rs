@@ -18,6 +18,8 @@ use tokio_util::io::poll_read_buf;
 pub use driver_core::embed::{
     Client, ClientBuilder, ClientHandle, Events, PipeStream, Server, ServerBuilder, ServerHandle, StartError,
 };
+#[cfg(feature = "tls")]
+pub use driver_core::embed::{ClientTls, ServerTls, TlsError};
 pub use driver_core::linksocks_sansio;
 
 /// Runs on a tokio runtime.

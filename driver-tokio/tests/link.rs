@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use common::{Ids, PATIENCE, Reports, connected, patient, pattern};
 use driver_core::pumps::link::{self, LinkCommand};
+use driver_core::transport::Connector;
 use driver_tokio::TokioRuntime;
 use driver_tokio::linksocks_sansio::Input;
 use driver_tokio::linksocks_sansio::config::Limits;
@@ -370,17 +371,27 @@ struct Opening {
 }
 
 impl Opening {
-    async fn new(secure: bool) -> Self {
+    async fn new() -> Self {
         let (stream, server) = connected().await;
         let (inbox, reports) = Reports::new();
         let (commands, receiver) = unbounded();
         let request = LinkRequest {
-            secure,
+            secure: false,
+            server_name: "example.com".to_owned(),
             authority: "example.com:8765".to_owned(),
             path_and_query: "/socket?token=abc".to_owned(),
             extensions: Some("window, finish".to_owned()),
+            headers: vec!["X-Zone: eu".parse().unwrap()],
         };
-        tokio::spawn(link::open(TokioRuntime::current(), stream, Ids::new().link, request, receiver, inbox));
+        tokio::spawn(link::open(
+            TokioRuntime::current(),
+            stream,
+            Connector::default(),
+            Ids::new().link,
+            request,
+            receiver,
+            inbox,
+        ));
         Self { commands, reports, server }
     }
 
@@ -408,13 +419,14 @@ fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
 
 #[tokio::test]
 async fn the_client_handshake_carries_the_request_and_returns_the_extensions() {
-    let mut opening = Opening::new(false).await;
+    let mut opening = Opening::new().await;
     let request = opening.request().await;
     assert!(request.starts_with("GET /socket?token=abc HTTP/1.1\r\n"), "{request}");
     assert_eq!(header(&request, "Host"), Some("example.com:8765"));
     assert_eq!(header(&request, "LinkSocks-Extensions"), Some("window, finish"));
     assert_eq!(header(&request, "Sec-WebSocket-Version"), Some("13"));
     assert_eq!(header(&request, "User-Agent"), None);
+    assert_eq!(header(&request, "X-Zone"), Some("eu"));
 
     let accept = tungstenite_accept_key(header(&request, "Sec-WebSocket-Key").unwrap());
     let response = format!(
@@ -446,20 +458,32 @@ fn tungstenite_accept_key(key: &str) -> String {
 
 #[tokio::test]
 async fn a_failed_client_handshake_says_why() {
+    let redirect = |location: &str| LinkFailure::Redirect { location: location.to_owned() };
     for (answer, expected) in [
         ("HTTP/1.1 404 Not Found\r\n\r\n", LinkFailure::Status(404)),
-        ("HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", LinkFailure::Status(302)),
+        ("HTTP/1.0 403 Forbidden\r\n\r\nno", LinkFailure::Status(403)),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", LinkFailure::Status(200)),
+        ("HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", redirect("/x")),
+        ("HTTP/1.0 308 Gone\r\nlocation:  ws://h/ä?y \r\n\r\n", redirect("ws://h/ä?y")),
+        ("HTTP/1.1 302 Found\r\n\r\n", LinkFailure::Status(302)),
+        ("HTTP/1.1 300 Multiple Choices\r\nLocation: /x\r\n\r\n", LinkFailure::Status(300)),
         ("", LinkFailure::Io(SocketError::UnexpectedEof)),
         ("HTTP/1.1 101 Swi", LinkFailure::Io(SocketError::UnexpectedEof)),
     ] {
-        let mut opening = Opening::new(false).await;
+        let mut opening = Opening::new().await;
         opening.request().await;
         opening.server.write_all(answer.as_bytes()).await.unwrap();
         opening.server.shutdown().await.unwrap();
         assert_eq!(opening.failure().await, expected, "{answer}");
     }
-    for answer in ["SSH-2.0-OpenSSH_9.6\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\n\r\n"] {
-        let mut opening = Opening::new(false).await;
+    let upgraded = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+    for answer in [
+        "SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        &format!("{upgraded}\r\n"),
+        &format!("{upgraded}Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"),
+    ] {
+        let mut opening = Opening::new().await;
         opening.request().await;
         opening.server.write_all(answer.as_bytes()).await.unwrap();
         let failure = opening.failure().await;
@@ -468,15 +492,8 @@ async fn a_failed_client_handshake_says_why() {
 }
 
 #[tokio::test]
-async fn a_secure_link_is_not_opened_in_the_clear() {
-    let mut opening = Opening::new(true).await;
-    assert_eq!(opening.failure().await, LinkFailure::Unsupported("wss"));
-    assert_eq!(patient(opening.server.read(&mut [0; 1])).await.unwrap(), 0);
-}
-
-#[tokio::test]
 async fn a_close_during_the_handshake_gives_up() {
-    let mut opening = Opening::new(false).await;
+    let mut opening = Opening::new().await;
     opening.request().await;
     let close = Some(CloseFrame { code: 1000, reason: String::new() });
     opening.commands.unbounded_send(LinkCommand::Close { close, linger: PATIENCE }).unwrap();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::dial::{LinkProxy, UpstreamProxy};
 use crate::error::ConfigError;
+use crate::header::RequestHeader;
 use crate::secret::{Credentials, Token};
 use crate::url::ServerUrl;
 
@@ -21,6 +22,12 @@ pub struct ClientConfig {
     pub server: ServerUrl,
     /// The secret that decides the role; see [`Token::anonymous`].
     pub token: Token,
+    /// The name that the server's certificate must be for, instead of the host of the URL (`--sni`).
+    /// Default none. Redirects to another host are not concerned.
+    pub server_name: Option<String>,
+    /// More headers for the upgrade request (`--header`). Redirects to another host don't get them.
+    /// Default none.
+    pub headers: Vec<RequestHeader>,
     /// How many links to keep (`--threads`). Each channel stays on one of them. Default 1.
     pub links: usize,
     /// Where to offer SOCKS5; `None` = only [`Command::Open`](crate::io::Command::Open).
@@ -47,6 +54,8 @@ impl ClientConfig {
         Self {
             server,
             token,
+            server_name: None,
+            headers: Vec::new(),
             links: 1,
             listen: None,
             listen_early: false,

@@ -7,6 +7,10 @@ use thiserror::Error;
 pub use crate::dial::UpstreamError;
 use crate::socks5::TargetError;
 
+mod upgrade;
+
+pub use upgrade::{RedirectError, TlsFailure};
+
 /// Why a socket operation failed, without any type of an operating system or runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum SocketError {
@@ -60,6 +64,15 @@ pub enum LinkFailure {
     /// The server answered the upgrade request with another status than 101.
     #[error("the server answered the upgrade with HTTP status {0}")]
     Status(u16),
+    /// The server answered the upgrade request with 301, 302, 303, 307 or 308.
+    #[error("the server answered the upgrade with a redirect")]
+    Redirect {
+        /// The value of the header `Location`: a URL, perhaps a relative one; not checked.
+        location: String,
+    },
+    /// The connection could not be secured.
+    #[error(transparent)]
+    Tls(#[from] TlsFailure),
     /// The connection broke during the handshake.
     #[error("the connection failed during the handshake: {0}")]
     Io(#[from] SocketError),
@@ -96,6 +109,12 @@ pub enum LinkError {
     /// The server refused the upgrade for good: an HTTP status that a retry can't change.
     #[error("the server refused the connection with HTTP status {0}; check the URL")]
     Refused(u16),
+    /// The connection can't be secured, and a retry can't change that.
+    #[error(transparent)]
+    Tls(TlsFailure),
+    /// The server redirects us to where we don't go.
+    #[error("bad redirect: {0}")]
+    Redirect(RedirectError),
     /// The driver was built without what the link needs.
     #[error("{0} is not supported by this build")]
     Unsupported(&'static str),
@@ -126,7 +145,15 @@ impl LinkError {
     /// Whether trying again can't help: the operator must act.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Unsupported(_) | Self::Rejected(_) | Self::Version(_))
+        matches!(
+            self,
+            Self::Refused(_)
+                | Self::Tls(_)
+                | Self::Redirect(_)
+                | Self::Unsupported(_)
+                | Self::Rejected(_)
+                | Self::Version(_)
+        )
     }
 }
 
@@ -254,6 +281,14 @@ pub enum ConfigError {
     /// The URL of an upstream proxy can't be used.
     #[error("malformed proxy URL: {0}")]
     Proxy(String),
+    /// A header can't be sent.
+    #[error("unusable header '{name}': {reason}")]
+    Header {
+        /// The name, or what stands in its place.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// A token is longer than the wire can carry.
     #[error("a token has at most 255 bytes, this one has {0}")]
     TokenTooLong(usize),

@@ -22,6 +22,13 @@ pub enum Event {
         /// The link.
         link: LinkId,
     },
+    /// The server redirects an attempt; another link takes the place of this one.
+    LinkRedirected {
+        /// The link; its id is dead.
+        link: LinkId,
+        /// Where to, without parameters.
+        url: String,
+    },
     /// A client's link is authenticated and usable.
     LinkReady {
         /// The link.

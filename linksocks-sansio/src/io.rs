@@ -23,7 +23,7 @@
 //!   → [`Action::Connect`], ← [`Input::SocketOpened`] (or [`Input::SocketFailed`]); through a proxy:
 //!   → [`Output::Write`] and [`Output::Read`], ← [`Input::SocketRead`], by turns;
 //!   → [`Action::OpenLink`] turns that socket into a WebSocket, ← [`Input::LinkOpened`] (or
-//!   [`Input::LinkFailed`]).
+//!   [`Input::LinkFailed`]). If that is a [`LinkFailure::Redirect`], all of it again, with new ids.
 //! - **A server's link:** ← [`Input::LinkOffered`]; → [`Action::AcceptLink`] (or
 //!   [`Action::RejectLink`]), ← [`Input::LinkOpened`] (or [`Input::LinkFailed`]).
 //! - **On a link:** → [`Output::Receive`], ← [`Input::LinkReceived`]; → [`Output::Transmit`],
@@ -65,6 +65,7 @@ use smallvec::SmallVec;
 use crate::config::Limits;
 use crate::error::{LinkFailure, SocketError, StopReason};
 use crate::event::Event;
+use crate::header::RequestHeader;
 use crate::ids::{ChannelId, LinkId, ListenerId, QueryId, SocketId, Ticket};
 use crate::socks5::TargetAddr;
 use crate::stats::Stats;
@@ -509,20 +510,26 @@ pub struct UpgradeResponse {
 pub struct LinkRequest {
     /// Whether the connection is to be secured by TLS first (`wss`).
     pub secure: bool,
+    /// Whom a certificate must be for: a name, or an IP address without brackets.
+    pub server_name: String,
     /// The value of the `Host` header: host and, unless it is the default, port.
     pub authority: String,
     /// Path and query.
     pub path_and_query: String,
     /// The value of the header `LinkSocks-Extensions`, if one is to be sent.
     pub extensions: Option<String>,
+    /// More headers.
+    pub headers: Vec<RequestHeader>,
 }
 
 impl fmt::Debug for LinkRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LinkRequest")
             .field("secure", &self.secure)
+            .field("server_name", &self.server_name)
             .field("authority", &self.authority)
             .field("extensions", &self.extensions)
+            .field("headers", &self.headers)
             .finish_non_exhaustive()
     }
 }

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ::url::form_urlencoded::Serializer;
 use ::url::{Host as UrlHost, Url};
 
 use crate::error::ConfigError;
 use crate::ids::InstanceId;
-use crate::io::LinkRequest;
 use crate::secret::Token;
 use crate::socks5::{Host, TargetAddr};
 
@@ -23,112 +23,165 @@ pub(crate) const LINK_PATH: &str = "/socket";
 /// assert!(ServerUrl::parse("example.com")?.is_secure()); // no scheme means wss
 /// # Ok::<(), linksocks_sansio::ConfigError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerUrl {
-    secure: bool,
-    address: TargetAddr,
-    authority: String,
-    path: String,
-    /// Parameters of the user's own, kept in the request.
-    parameters: Vec<(String, String)>,
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServerUrl(LinkUrl);
+
+impl From<LinkUrl> for ServerUrl {
+    fn from(url: LinkUrl) -> Self {
+        Self(url)
+    }
 }
 
 impl ServerUrl {
+    pub(crate) fn address(&self) -> TargetAddr {
+        self.0.address()
+    }
+
     /// Reads a URL: a text without scheme is `wss`, `http(s)` means `ws(s)`, an empty path or `/`
     /// becomes `/socket`, a fragment is dropped.
     ///
     /// # Errors
     /// [`ConfigError::Url`] for anything that isn't such a URL, and for user info.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let malformed = |reason: &str| ConfigError::Url(reason.to_owned());
         let with_scheme = if text.contains("://") { text.to_owned() } else { format!("wss://{text}") };
-        let url = Url::parse(&with_scheme).map_err(|error| malformed(&error.to_string()))?;
-        let secure = match url.scheme() {
-            "ws" | "http" => false,
-            "wss" | "https" => true,
-            _ => return Err(malformed("the scheme is none of ws, wss, http, https")),
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(malformed("user info is not allowed"));
+        let url = Url::parse(&with_scheme).map_err(|error| ConfigError::Url(error.to_string()))?;
+        let mut url = LinkUrl::new(url).map_err(|reason| ConfigError::Url(reason.to_owned()))?;
+        if matches!(url.0.path(), "" | "/") {
+            url.0.set_path(LINK_PATH);
         }
-        let host = match url.host().ok_or_else(|| malformed("the host is missing"))? {
-            UrlHost::Domain(name) => Host::Name(name.to_owned()),
-            UrlHost::Ipv4(address) => Host::Ip(IpAddr::V4(address)),
-            UrlHost::Ipv6(address) => Host::Ip(IpAddr::V6(address)),
-        };
-        let port = url.port_or_known_default().ok_or_else(|| malformed("the port is missing"))?;
-        if port == 0 {
-            return Err(malformed("port 0 is not usable"));
-        }
-        let authority = match (url.host_str(), url.port()) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
-            (Some(host), None) => host.to_owned(),
-            (None, _) => return Err(malformed("the host is missing")),
-        };
-        let path = match url.path() {
-            "" | "/" => LINK_PATH.to_owned(),
-            path => path.to_owned(),
-        };
-        let parameters = url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned()));
-        Ok(Self {
-            secure,
-            address: TargetAddr { host, port },
-            authority,
-            path,
-            parameters: parameters.collect(),
-        })
+        Ok(Self(url))
     }
 
     /// Whether the connection is secured by TLS.
     #[must_use]
     pub fn is_secure(&self) -> bool {
-        self.secure
+        self.0.is_secure()
     }
 
     /// Whether the token goes into the URL (path `/socket`) instead of an Auth message.
     #[must_use]
     pub fn authenticates_by_url(&self) -> bool {
-        self.path == LINK_PATH
+        self.0.0.path() == LINK_PATH
     }
 
-    /// Host and port to connect to.
-    pub(crate) fn address(&self) -> &TargetAddr {
-        &self.address
-    }
-
-    /// The upgrade request for a client with this token. Parameters come in alphabetical order, as
-    /// real clients send them; a `token` of the user's own is overwritten.
-    pub(crate) fn request(
-        &self,
-        token: &Token,
-        reverse: bool,
-        instance: InstanceId,
-        extensions: Option<String>,
-    ) -> LinkRequest {
-        let mut parameters = self.parameters.clone();
+    /// The URL for a client with this token. Parameters come in alphabetical order, as real clients
+    /// send them; a `token` of the user's own is overwritten.
+    pub(crate) fn login(&self, token: &Token, reverse: bool, instance: InstanceId) -> LinkUrl {
+        let mut url = self.0.0.clone();
         if self.authenticates_by_url() {
-            parameters.retain(|(name, _)| !matches!(name.as_str(), "instance" | "reverse" | "token"));
+            let own =
+                url.query_pairs().filter(|(name, _)| !matches!(&**name, "instance" | "reverse" | "token"));
+            let mut parameters: Vec<_> =
+                own.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
             parameters.push(("instance".to_owned(), instance.to_string()));
             parameters.push(("reverse".to_owned(), reverse.to_string()));
             parameters.push(("token".to_owned(), token.digest().to_hex()));
             parameters.sort();
+            url.set_query(Some(&Serializer::new(String::new()).extend_pairs(parameters).finish()));
         }
-        let mut path_and_query = self.path.clone();
-        if !parameters.is_empty() {
-            let query =
-                ::url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
-            path_and_query.push('?');
-            path_and_query.push_str(&query);
-        }
-        LinkRequest { secure: self.secure, authority: self.authority.clone(), path_and_query, extensions }
+        LinkUrl(url)
     }
 }
 
 /// Scheme, host, port and path. Parameters are left out: they may be secret.
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secure { "wss" } else { "ws" };
-        write!(f, "{scheme}://{}{}", self.authority, self.path)
+        self.0.fmt(f)
+    }
+}
+
+/// As `Display`.
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerUrl({self})")
+    }
+}
+
+/// A URL that a link can be opened at: `ws` or `wss`, with a host and a port, without user info and
+/// fragment.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct LinkUrl(Url);
+
+impl LinkUrl {
+    /// Maps `http(s)` to `ws(s)` and drops the fragment; or says what is wrong with the URL.
+    fn new(mut url: Url) -> Result<Self, &'static str> {
+        let scheme = match url.scheme() {
+            "ws" | "http" => "ws",
+            "wss" | "https" => "wss",
+            _ => return Err("the scheme is none of ws, wss, http, https"),
+        };
+        url.set_scheme(scheme).map_err(|()| "the scheme is none of ws, wss, http, https")?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("user info is not allowed");
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err("the host is missing");
+        }
+        if url.port() == Some(0) {
+            return Err("port 0 is not usable");
+        }
+        url.set_fragment(None);
+        if url.query() == Some("") {
+            url.set_query(None);
+        }
+        Ok(Self(url))
+    }
+
+    /// Where a `Location` header leads to that came in answer to a request for this URL.
+    pub(crate) fn join(&self, location: &str) -> Result<Self, String> {
+        if location.is_empty() {
+            return Err("it is empty".to_owned());
+        }
+        let url = self.0.join(location).map_err(|error| error.to_string())?;
+        Self::new(url).map_err(str::to_owned)
+    }
+
+    pub(crate) fn is_secure(&self) -> bool {
+        self.0.scheme() == "wss"
+    }
+
+    /// Host and port to connect to.
+    pub(crate) fn address(&self) -> TargetAddr {
+        let host = match self.0.host().expect("checked by `new`") {
+            UrlHost::Domain(name) => Host::Name(name.to_owned()),
+            UrlHost::Ipv4(address) => Host::Ip(IpAddr::V4(address)),
+            UrlHost::Ipv6(address) => Host::Ip(IpAddr::V6(address)),
+        };
+        let port = self.0.port_or_known_default().expect("ws and wss have default ports");
+        TargetAddr { host, port }
+    }
+
+    /// The host: a name, or an IP address without brackets.
+    pub(crate) fn host(&self) -> String {
+        match self.address().host {
+            Host::Name(name) => name,
+            Host::Ip(address) => address.to_string(),
+        }
+    }
+
+    /// The value of the `Host` header: host and, unless it is the default, port.
+    pub(crate) fn authority(&self) -> String {
+        let host = self.0.host_str().expect("checked by `new`");
+        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    pub(crate) fn path_and_query(&self) -> String {
+        let path = self.0.path();
+        self.0.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
+    }
+}
+
+/// Scheme, host, port and path. Parameters are left out: they may be secret.
+impl fmt::Display for LinkUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.0.scheme(), self.authority(), self.0.path())
+    }
+}
+
+/// As `Display`.
+impl fmt::Debug for LinkUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LinkUrl({self})")
     }
 }
 
@@ -141,7 +194,7 @@ mod tests {
     fn request(url: &str) -> String {
         let token = Token::new("fwdtoken1").unwrap();
         let url = ServerUrl::parse(url).unwrap();
-        url.request(&token, false, InstanceId(uuid::Uuid::nil()), None).path_and_query
+        url.login(&token, false, InstanceId(uuid::Uuid::nil())).path_and_query()
     }
 
     #[test]
@@ -154,7 +207,8 @@ mod tests {
             assert_eq!(request(url), format!("/socket{query}"), "{url}");
         }
         assert_eq!(request("ws://h:1/socket/"), "/socket/");
-        assert_eq!(request("ws://h:1/custom?a=b"), "/custom?a=b");
+        assert_eq!(request("ws://h:1/custom?a=b&token=c"), "/custom?a=b&token=c");
+        assert_eq!(request("ws://h:1/custom?"), "/custom");
         assert!(request("ws://h:1/socket?zone=b").ends_with("&zone=b"));
     }
 
@@ -163,7 +217,9 @@ mod tests {
         for (url, text) in
             [("ws://h:1?token=x", "ws://h:1/socket"), ("https://[::1]/a?b=c#d", "wss://[::1]/a")]
         {
-            assert_eq!(ServerUrl::parse(url).unwrap().to_string(), text);
+            let url = ServerUrl::parse(url).unwrap();
+            assert_eq!(url.to_string(), text);
+            assert_eq!(format!("{url:?}"), format!("ServerUrl({text})"));
         }
     }
 
@@ -178,13 +234,33 @@ mod tests {
         ] {
             let parsed = ServerUrl::parse(url).unwrap();
             assert_eq!(
-                (parsed.is_secure(), parsed.address().to_string().as_str()),
+                (parsed.is_secure(), parsed.0.address().to_string().as_str()),
                 (secure, address),
                 "{url}"
             );
         }
         for url in ["", "ftp://host", "ws://user@host", "ws://user:word@host", "ws://host:0", "ws://"] {
             assert!(ServerUrl::parse(url).is_err(), "{url}");
+        }
+    }
+    #[test]
+    fn a_location_is_resolved_as_in_a_browser() {
+        let base = ServerUrl::parse("wss://[::1]:8765/a/b?c=d").unwrap().0;
+        for (location, target, host) in [
+            ("/x?y#z", "wss://[::1]:8765/x?y", "::1"),
+            ("x", "wss://[::1]:8765/a/x", "::1"),
+            ("?e", "wss://[::1]:8765/a/b?e", "::1"),
+            ("//h/x", "wss://h/x", "h"),
+            ("https://h:443", "wss://h/", "h"),
+            ("http://127.0.0.1:80/", "ws://127.0.0.1/", "127.0.0.1"),
+            ("ws://h:81/", "ws://h:81/", "h"),
+        ] {
+            let url = base.join(location).unwrap();
+            assert_eq!((url.0.as_str(), url.host().as_str()), (target, host), "{location}");
+        }
+        for location in ["", "ftp://h", "https://", "https://u@h/", "https://h:0/", "https://h:x/", "data:x"]
+        {
+            assert!(base.join(location).is_err(), "{location}");
         }
     }
 }

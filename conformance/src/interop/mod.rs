@@ -4,6 +4,7 @@
 //! Everything blocks, uses plain threads and std sockets on loopback, and has a deadline, so that nothing under test is
 //! also used to test it.
 
+mod certificates;
 mod error;
 pub mod load;
 pub mod pattern;

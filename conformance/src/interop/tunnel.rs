@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
+use super::certificates::Certificates;
 use super::socks::{self, Destination};
 use super::{Error, Process, Program};
 
@@ -24,11 +26,13 @@ pub struct Options {
     pub path: &'static str,
     /// Number of links.
     pub threads: u32,
+    /// Over TLS, with certificates made for this tunnel. Only our server can.
+    pub secure: bool,
 }
 
 impl Options {
     /// One link, authenticated in the query.
-    pub const DEFAULT: Self = Self { path: "", threads: 1 };
+    pub const DEFAULT: Self = Self { path: "", threads: 1, secure: false };
 }
 
 /// A running server and a client that is logged in to it.
@@ -36,6 +40,8 @@ impl Options {
 pub struct Tunnel {
     client_program: Program,
     server_program: Program,
+    /// Whom the client trusts and what the server shows, over TLS.
+    certificates: Option<Certificates>,
     /// Dropped first: a client that loses its server would only fill the log.
     client: Process,
     server: Process,
@@ -52,19 +58,24 @@ impl Tunnel {
     /// # Errors
     /// [`enum@Error`] when a program is missing or doesn't get there in time.
     pub fn start(client: Program, server: Program, options: Options) -> Result<Self, Error> {
+        let certificates = options.secure.then(Certificates::new).transpose()?;
         let (server_process, server_port) = with_retries(|port| {
-            let process =
-                Process::spawn(format!("{} server", server.name()), server.server(port, Self::TOKEN)?)?;
-            Ok((process, SERVER_READY))
+            let command = server_command(server, port, certificates.as_ref())?;
+            Ok((Process::spawn(format!("{} server", server.name()), command)?, SERVER_READY))
         })?;
-        let url = format!("ws://127.0.0.1:{server_port}{}", options.path);
+        let scheme = if options.secure { "wss" } else { "ws" };
+        let url = format!("{scheme}://127.0.0.1:{server_port}{}", options.path);
         let (client_process, socks_port) = with_retries(|port| {
-            let command = client.client(&url, Self::TOKEN, port, options.threads)?;
+            let mut command = client.client(&url, Self::TOKEN, port, options.threads)?;
+            if let Some(certificates) = &certificates {
+                certificates.trust(client, &mut command);
+            }
             Ok((Process::spawn(format!("{} client", client.name()), command)?, CLIENT_READY))
         })?;
         Ok(Self {
             client_program: client,
             server_program: server,
+            certificates,
             client: client_process,
             server: server_process,
             server_port,
@@ -129,7 +140,7 @@ impl Tunnel {
     /// # Errors
     /// [`enum@Error`] when it doesn't serve in time.
     pub fn restart_server(&mut self) -> Result<(), Error> {
-        let command = self.server_program.server(self.server_port, Self::TOKEN)?;
+        let command = server_command(self.server_program, self.server_port, self.certificates.as_ref())?;
         self.server = Process::spawn(format!("{} server, restarted", self.server_program.name()), command)?;
         self.server.wait_for_lines(SERVER_READY, 1, START_TIMEOUT)
     }
@@ -139,6 +150,18 @@ impl Tunnel {
     pub fn transcript(&self) -> String {
         self.server.transcript() + &self.client.transcript()
     }
+}
+
+fn server_command(
+    program: Program,
+    port: u16,
+    certificates: Option<&Certificates>,
+) -> Result<Command, Error> {
+    let mut command = program.server(port, Tunnel::TOKEN)?;
+    if let Some(certificates) = certificates {
+        certificates.show(&mut command);
+    }
+    Ok(command)
 }
 
 /// Spawns a process on a free port and waits for its ready line; another port if it ends instead.

@@ -24,6 +24,10 @@ pub(crate) enum Frame {
         status: u16,
         extensions: Option<String>,
     },
+    /// The server's answer: ask elsewhere.
+    Redirect {
+        location: String,
+    },
     Binary(Bytes),
     /// Something that breaks the rules of the WebSocket layer.
     Invalid(FrameViolation),
@@ -38,6 +42,7 @@ impl Frame {
         let (kind, content) = match self {
             Self::Request { path_and_query, extensions } => (b'Q', lines(path_and_query, extensions)),
             Self::Response { status, extensions } => (b'R', lines(status.to_string(), extensions)),
+            Self::Redirect { location } => (b'L', location.into()),
             Self::Binary(message) => (b'B', message),
             Self::Invalid(violation) => (b'X', Bytes::from(vec![violation as u8])),
             Self::Ping => (b'I', Bytes::new()),
@@ -76,6 +81,7 @@ impl Frame {
                 let (status, extensions) = read_lines(&content);
                 Self::Response { status: status.parse().expect("a status is a number"), extensions }
             }
+            b'L' => Self::Redirect { location: String::from_utf8_lossy(&content).into_owned() },
             b'B' => Self::Binary(content),
             b'X' => Self::Invalid(match content.first() {
                 Some(0) => FrameViolation::TooLarge,
@@ -125,6 +131,7 @@ mod tests {
                 extensions: Some("window".to_owned()),
             },
             Frame::Response { status: 101, extensions: None },
+            Frame::Redirect { location: "/elsewhere".to_owned() },
             Frame::Binary(Bytes::from_static(b"message")),
             Frame::Invalid(FrameViolation::TooLarge),
             Frame::Invalid(FrameViolation::Text),

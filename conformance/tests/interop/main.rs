@@ -54,12 +54,17 @@ struct Case {
 const ANY: &[Pairing] = &[OURS_TO_OURS, REAL_TO_OURS, OURS_TO_REAL, REAL_TO_REAL];
 /// What depends on our client alone.
 const OUR_CLIENT: &[Pairing] = &[OURS_TO_OURS, OURS_TO_REAL];
+/// What only our server offers, and clients of both kinds use.
+const OUR_SERVER: &[Pairing] = &[OURS_TO_OURS, REAL_TO_OURS];
 /// What depends on the server alone, and the published one does, too.
 const ANY_SERVER: &[Pairing] = &[OURS_TO_OURS, REAL_TO_REAL];
 /// What depends on another server, with an option that the published wheel lacks.
 const OUR_SERVER: &[Pairing] = &[OURS_TO_OURS, REAL_TO_OURS];
 /// What needs our extensions at both ends, or our server alone.
 const OURS: &[Pairing] = &[OURS_TO_OURS];
+
+/// Over TLS.
+const SECURE: Options = Options { secure: true, ..Options::DEFAULT };
 
 const fn case(name: &'static str, pairings: &'static [Pairing], run: fn(&mut Tunnel) -> TestResult) -> Case {
     Case { name, pairings, options: Options::DEFAULT, run }
@@ -77,14 +82,27 @@ const CASES: &[Case] = &[
     Case {
         name: "in_band_authentication",
         pairings: ANY,
-        options: Options { path: "/socket/", threads: 1 },
+        options: Options { path: "/socket/", ..Options::DEFAULT },
         run: transfer::fetch_over_ipv4,
     },
     Case {
         name: "four_links",
         pairings: ANY,
-        options: Options { path: "", threads: 4 },
+        options: Options { threads: 4, ..Options::DEFAULT },
         run: transfer::four_links,
+    },
+    Case { name: "fetch_over_tls", pairings: OUR_SERVER, options: SECURE, run: transfer::fetch_over_ipv4 },
+    Case {
+        name: "download_64_mib_over_tls",
+        pairings: OUR_SERVER,
+        options: SECURE,
+        run: transfer::download_64_mib,
+    },
+    Case {
+        name: "upload_64_mib_over_tls",
+        pairings: OUR_SERVER,
+        options: SECURE,
+        run: transfer::upload_64_mib,
     },
     case("wrong_token_ends_the_client", ANY, lifecycle::wrong_token_ends_the_client),
     case("client_survives_a_restart_of_the_server", ANY, lifecycle::client_survives_a_restart_of_the_server),

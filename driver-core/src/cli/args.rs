@@ -4,6 +4,8 @@
 //! their scripts need not learn anything new.
 
 use std::ffi::OsString;
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -102,6 +104,25 @@ pub(super) struct ClientArgs {
     #[arg(short = 'E', long, help_heading = OTHER_FLAGS)]
     pub(super) no_env_proxy: bool,
 
+    /// Header to send to the server, 'Name: value' (repeatable)
+    #[arg(long, help_heading = OTHER_FLAGS, value_name = "HEADER")]
+    pub(super) header: Vec<String>,
+
+    /// Certificate authorities to trust besides those of the system, a PEM file (repeatable)
+    #[cfg(feature = "tls")]
+    #[arg(long, env = "LINKSOCKS_CA", help_heading = OTHER_FLAGS, value_name = "FILE")]
+    pub(super) ca: Vec<PathBuf>,
+
+    /// Name that the server's certificate must be for, instead of the host of the URL
+    #[cfg(feature = "tls")]
+    #[arg(long, env = "LINKSOCKS_SNI", help_heading = OTHER_FLAGS, value_name = "NAME")]
+    pub(super) sni: Option<String>,
+
+    /// DANGEROUS: accept any certificate; anyone on the way can read and change everything
+    #[cfg(feature = "tls")]
+    #[arg(long, help_heading = OTHER_FLAGS)]
+    pub(super) insecure: bool,
+
     /// Direct mode; all traffic takes the relay in both
     #[arg(long, default_value = "auto", help_heading = OTHER_FLAGS)]
     #[arg(value_name = "MODE", value_parser = direct_mode, hide_possible_values = true)]
@@ -137,6 +158,16 @@ pub(super) struct ServerArgs {
     #[arg(short = 'x', long, env = "LINKSOCKS_UPSTREAM_PROXY", help_heading = OTHER_FLAGS)]
     #[arg(value_name = "URL")]
     pub(super) upstream_proxy: Option<String>,
+
+    /// Certificate chain for TLS, the server's own first, a PEM file; needs --tls-key
+    #[cfg(feature = "tls")]
+    #[arg(long, env = "LINKSOCKS_TLS_CERT", help_heading = OTHER_FLAGS, value_name = "FILE")]
+    pub(super) tls_cert: Option<PathBuf>,
+
+    /// Private key for TLS, a PEM file; needs --tls-cert
+    #[cfg(feature = "tls")]
+    #[arg(long, env = "LINKSOCKS_TLS_KEY", help_heading = OTHER_FLAGS, value_name = "FILE")]
+    pub(super) tls_key: Option<PathBuf>,
 
     /// Show debug logs (-dd for trace logs)
     #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use futures_core::Stream;
-use linksocks_sansio::error::{LinkError, StopReason};
+use linksocks_sansio::error::{LinkError, StopReason, TlsFailure};
 use linksocks_sansio::{ClientConfig, Credentials, LinkProxy, ServerUrl, Token};
 use tracing::level_filters::LevelFilter;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::args::ClientArgs;
 use super::events::Side;
@@ -15,6 +15,8 @@ use super::supervise::{End, supervise};
 use super::{Failure, listen_address, log, proxy, unless_signalled};
 use crate::embed::Client;
 use crate::runtime::Runtime;
+#[cfg(feature = "tls")]
+use crate::tls::ClientTls;
 
 pub(super) async fn run<R: Runtime>(
     runtime: R,
@@ -27,6 +29,8 @@ pub(super) async fn run<R: Runtime>(
     let listen = unless_signalled(&mut signals, listen).await?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let config = config(args, environment, listen, cpus)?;
+    #[cfg(feature = "tls")]
+    let tls = tls(args)?;
     let anonymous = config.token.is_anonymous();
 
     debug!(direct_mode = ?args.direct_mode, links = config.links, "All traffic takes the relay");
@@ -36,6 +40,8 @@ pub(super) async fn run<R: Runtime>(
     }
 
     let client = Client::builder(config);
+    #[cfg(feature = "tls")]
+    let client = client.tls(tls);
     let events = client.events();
     let client = client.start(runtime.clone()).await?;
     match supervise(&runtime, &client, events, signals, Side::Client).await {
@@ -44,16 +50,39 @@ pub(super) async fn run<R: Runtime>(
             info!("Client stopped");
             Ok(())
         }
-        End::Stopped(reason) => Err(Failure::Running(explain(&reason, anonymous))),
+        End::Stopped(reason) => Err(Failure::Running(format!("{reason}{}", hint(&reason, anonymous)))),
     }
 }
 
-/// The reason, with a hint for people who have forgotten the token.
-fn explain(reason: &StopReason, anonymous: bool) -> String {
-    if anonymous && matches!(reason, StopReason::Link(LinkError::Rejected(_))) {
-        return format!("{reason}; please provide a token with -t or set LINKSOCKS_TOKEN");
+/// What to do about the reason, if that may not be known.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others say it themselves")]
+fn hint(reason: &StopReason, anonymous: bool) -> &'static str {
+    let StopReason::Link(error) = reason else { return "" };
+    match error {
+        LinkError::Rejected(_) if anonymous => "; please provide a token with -t or set LINKSOCKS_TOKEN",
+        LinkError::Tls(TlsFailure::UnknownIssuer) => "; if you trust it, name its certificate with --ca",
+        LinkError::Tls(TlsFailure::WrongName(_)) => "; another name to expect can be set with --sni",
+        LinkError::Tls(TlsFailure::NotTls) => {
+            "; use a ws:// URL for a server without TLS (without a scheme, wss:// is meant)"
+        }
+        _ => "",
     }
-    reason.to_string()
+}
+
+/// Whom to trust.
+#[cfg(feature = "tls")]
+fn tls(args: &ClientArgs) -> Result<ClientTls, Failure> {
+    if args.insecure {
+        warn!(
+            "--insecure: the server's certificate is NOT verified. Anyone on the way to the server \
+             can read and change everything, and gets to know the token!"
+        );
+        return Ok(ClientTls::new().dangerous_insecure());
+    }
+    let files = args.ca.iter();
+    Ok(files
+        .filter(|file| !file.as_os_str().is_empty())
+        .try_fold(ClientTls::new(), |tls, file| tls.ca_file(file))?)
 }
 
 fn config(
@@ -63,9 +92,9 @@ fn config(
     cpus: usize,
 ) -> Result<ClientConfig, Failure> {
     let server = ServerUrl::parse(&args.url)?;
-    if server.is_secure() {
+    if server.is_secure() && !cfg!(feature = "tls") {
         let hint = if args.url.contains("://") { "" } else { ", which a URL without a scheme means," };
-        let message = format!("wss://{hint} is not supported yet by this version; use ws://");
+        let message = format!("wss://{hint} is not supported by this build; use ws://");
         return Err(Failure::Usage(format!("{message} in the URL '{}'", args.url)));
     }
     let token = match args.token.as_deref() {
@@ -73,6 +102,11 @@ fn config(
         Some(token) => Token::new(token)?,
     };
     let mut config = ClientConfig::new(server, token);
+    config.headers = args.header.iter().map(|header| header.parse()).collect::<Result<_, _>>()?;
+    #[cfg(feature = "tls")]
+    {
+        config.server_name = args.sni.clone().filter(|name| !name.is_empty());
+    }
     config.listen = Some(listen);
     config.listen_early = args.socks_no_wait;
     config.reconnect = !args.no_reconnect;
@@ -103,10 +137,10 @@ fn links(threads: i64, cpus: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use linksocks_sansio::error::{LinkError, StopReason};
+    use linksocks_sansio::error::{LinkError, StopReason, TlsFailure};
 
     use super::super::args::{Cli, Command};
-    use super::{config, explain, links};
+    use super::{config, hint, links};
 
     fn configure(flags: &str) -> Result<linksocks_sansio::ClientConfig, String> {
         let line = ["linksocks", "client"].into_iter().chain(flags.split_whitespace());
@@ -125,7 +159,13 @@ mod tests {
         assert_eq!(config.listen, Some("127.0.0.1:9870".parse().unwrap()));
         assert!(config.listen_early && !config.reconnect && config.links == 3);
         assert!(config.credentials.unwrap().matches(b"user", b"word"));
+        let config = configure("-u h:8765 --sni front --header X-Zone:eu --header A:b").unwrap();
+        assert!(config.server.is_secure());
+        assert_eq!(config.server_name.as_deref(), Some("front"));
+        let headers: Vec<_> = config.headers.iter().map(|header| (header.name(), header.value())).collect();
+        assert_eq!(headers, [("X-Zone", "eu"), ("A", "b")]);
         let config = configure("").unwrap();
+        assert!(config.headers.is_empty() && config.server_name.is_none());
         assert!(config.token.is_anonymous() && config.credentials.is_none());
         assert!(!config.listen_early && config.reconnect && config.links == 1);
     }
@@ -150,9 +190,8 @@ mod tests {
     fn unusable_values_are_explained() {
         let long = format!("-t {}", "x".repeat(256));
         for (flags, part) in [
-            ("-u wss://h", "wss:// is not supported yet"),
-            ("-u https://h", "wss:// is not supported yet"),
-            ("-u h:8765", "a URL without a scheme"),
+            ("--header Host:x", "unusable header 'Host'"),
+            ("--header secret", "expected 'Name: value'"),
             ("-u ws://user@h", "malformed ws or wss URL"),
             ("-u ftp://h", "malformed ws or wss URL"),
             (&long, "at most 255 bytes"),
@@ -175,9 +214,12 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_token_is_hinted_at() {
-        let reason = StopReason::Link(LinkError::Rejected("invalid token".to_owned()));
-        assert_eq!(explain(&reason, false), "authentication failed: invalid token");
-        assert!(explain(&reason, true).starts_with("authentication failed: invalid token; please provide"));
+    fn hints_tell_what_to_do() {
+        let hint = |error, anonymous| hint(&StopReason::Link(error), anonymous);
+        let rejected = || LinkError::Rejected("invalid token".to_owned());
+        assert_eq!(hint(rejected(), false), "");
+        assert!(hint(rejected(), true).contains("provide a token"));
+        assert!(hint(LinkError::Tls(TlsFailure::UnknownIssuer), true).contains("--ca"));
+        assert_eq!(hint(LinkError::Tls(TlsFailure::Expired), true), "");
     }
 }

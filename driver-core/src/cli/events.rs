@@ -37,6 +37,7 @@ pub(super) fn log(side: Side, event: &Event) {
     match event {
         Event::SocksListening { local } => info!(addr = %local, "Local proxy server started (SOCKS5 + HTTP)"),
         Event::LinkConnecting { link } => debug!(%link, "Connecting to the server"),
+        Event::LinkRedirected { link, url } => info!(%link, url, "Redirected by the server"),
         Event::LinkReady { link, extensions, ready, total } => {
             debug!(%link, %extensions, "Link ready");
             match total {

@@ -34,6 +34,8 @@ use self::parse::Environment;
 use crate::embed::StartError;
 use crate::error::socket_error;
 use crate::runtime::Runtime;
+#[cfg(feature = "tls")]
+use crate::tls::TlsError;
 
 /// How long connections may go on after the first request to end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -62,6 +64,10 @@ enum Failure {
     /// The configuration is unusable: a matter of the command line, so it goes to standard error.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// As [`Failure::Config`].
+    #[cfg(feature = "tls")]
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// As [`Failure::Config`].
     #[error("{0}")]
     Usage(String),
@@ -115,7 +121,8 @@ pub async fn run<R: Runtime>(
             error!(target: log::FATAL, "Exit due to error: {text}");
             ExitCode::FAILURE
         }
-        Err(failure @ (Failure::Config(_) | Failure::Usage(_))) => {
+        // The configuration is unusable.
+        Err(failure) => {
             let _ = writeln!(io::stderr(), "error: {failure}");
             ExitCode::FAILURE
         }

@@ -1,5 +1,8 @@
 //! The command `server`.
 
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
+
 use futures_core::Stream;
 use linksocks_sansio::error::StopReason;
 use linksocks_sansio::{ServerConfig, Token};
@@ -13,6 +16,8 @@ use super::supervise::{End, supervise};
 use super::{Failure, listen_address, log, proxy, random_token, unless_signalled};
 use crate::embed::Server;
 use crate::runtime::Runtime;
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
 
 pub(super) async fn run<R: Runtime>(
     runtime: R,
@@ -30,6 +35,13 @@ pub(super) async fn run<R: Runtime>(
     let upstream = config.relay.upstream.clone();
 
     let server = Server::builder(config).bind(listen);
+    #[cfg(feature = "tls")]
+    let (server, scheme) = match tls(args)? {
+        Some(tls) => (server.tls(tls), "https"),
+        None => (server, "http"),
+    };
+    #[cfg(not(feature = "tls"))]
+    let scheme = "http";
     let events = server.events();
     let server = server.start(runtime.clone()).await?;
     info!("New forward proxy token added");
@@ -41,7 +53,7 @@ pub(super) async fn run<R: Runtime>(
         info!("  Upstream proxy: {proxy}");
     }
     let local = server.local_addr();
-    let url = format!("http://localhost:{}", local.port());
+    let url = format!("{scheme}://localhost:{}", local.port());
     info!(listen = %local, url, "LinkSocks server started");
 
     match supervise(&runtime, &server, events, signals, Side::Server).await {
@@ -51,5 +63,17 @@ pub(super) async fn run<R: Runtime>(
             Ok(())
         }
         End::Stopped(reason) => Err(Failure::Running(reason.to_string())),
+    }
+}
+
+/// The certificate to show, if TLS is asked for.
+#[cfg(feature = "tls")]
+fn tls(args: &ServerArgs) -> Result<Option<ServerTls>, Failure> {
+    let given = |file: &Option<PathBuf>| file.clone().filter(|file| !file.as_os_str().is_empty());
+    match (given(&args.tls_cert), given(&args.tls_key)) {
+        (None, None) => Ok(None),
+        (Some(chain), Some(key)) => Ok(Some(ServerTls::from_files(&chain, &key)?)),
+        (Some(_), None) => Err(Failure::Usage("--tls-cert needs --tls-key".to_owned())),
+        (None, Some(_)) => Err(Failure::Usage("--tls-key needs --tls-cert".to_owned())),
     }
 }

@@ -22,10 +22,12 @@ use linksocks_sansio::io::{
 };
 use linksocks_sansio::{Input, LinkId};
 
+use super::upgrade::upgrade;
 use super::websocket::{self, WebSocket};
 use super::{Inbox, unless_ended};
 use crate::error::socket_error;
 use crate::runtime::{Runtime, Timer};
+use crate::transport::Connector;
 
 /// How much is given to the WebSocket before it is flushed.
 const FLUSH_AFTER: usize = 1024 * 1024;
@@ -63,10 +65,11 @@ impl LinkCommand {
     }
 }
 
-/// Makes a WebSocket client of `stream`, then pumps.
+/// Makes a WebSocket client of `stream`, secured by `connector` if so requested, then pumps.
 pub async fn open<R: Runtime, S>(
     runtime: R,
     stream: S,
+    connector: Connector,
     link: LinkId,
     request: LinkRequest,
     commands: UnboundedReceiver<LinkCommand>,
@@ -75,10 +78,9 @@ pub async fn open<R: Runtime, S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let handshake = async {
-        if request.secure {
-            return Err(LinkFailure::Unsupported("wss"));
-        }
-        websocket::connect(stream, &request).await
+        let stream = connector.connect(stream, &request).await?;
+        let (stream, read, response) = upgrade(stream, &request).await?;
+        Ok((websocket::connected(stream, read).await, response))
     };
     run(runtime, handshake, link, commands, inbox).await;
 }
@@ -215,7 +217,10 @@ where
         }
         match self.write(cx) {
             Ok(()) if self.reading == Reading::Done && !self.unflushed => {
-                return Poll::Ready(self.ended(LinkClose::Local));
+                // TLS has an end of its own to tell.
+                if Pin::new(self.websocket.get_mut()).poll_close(cx).is_ready() {
+                    return Poll::Ready(self.ended(LinkClose::Local));
+                }
             }
             Ok(()) => {}
             Err(error) => {

@@ -8,6 +8,7 @@
 pub mod link;
 pub mod listener;
 pub mod stream;
+pub(crate) mod upgrade;
 mod websocket;
 
 use std::future::Future;

@@ -19,6 +19,7 @@ use super::link::{self, LinkCommand};
 use super::{Inbox, unless_ended};
 use crate::error::socket_error;
 use crate::runtime::{Runtime, RuntimeStream, Timer};
+use crate::transport::Connector;
 
 /// How many writes go to the kernel in one call.
 const MAX_SLICES: usize = 16;
@@ -71,6 +72,8 @@ impl StreamCommand {
 pub struct OpenLink {
     /// The link.
     pub link: LinkId,
+    /// Secures the connection, if so requested.
+    pub connector: Connector,
     /// The upgrade request to send.
     pub request: LinkRequest,
     /// The commands of the link.
@@ -205,8 +208,8 @@ impl<R: Runtime, S: RuntimeStream> Pump<R, S> {
                 inbox.put(Input::SocketFailed { socket, error });
             }
             End::Upgraded(upgrade) => {
-                let OpenLink { link, request, commands } = *upgrade;
-                runtime.clone().spawn(link::open(runtime, stream, link, request, commands, inbox));
+                let OpenLink { link, connector, request, commands } = *upgrade;
+                runtime.clone().spawn(link::open(runtime, stream, connector, link, request, commands, inbox));
             }
             End::Orphaned => stream.reset(),
         }

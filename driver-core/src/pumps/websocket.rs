@@ -4,18 +4,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use async_tungstenite::tungstenite::Error;
-use async_tungstenite::tungstenite::error::ProtocolError;
-use async_tungstenite::tungstenite::handshake::client::{Request, generate_key};
+use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use async_tungstenite::{WebSocketStream, client_async_with_config};
 use futures_io::{AsyncRead, AsyncWrite};
 use linksocks_sansio::config::Limits;
-use linksocks_sansio::error::{LinkFailure, SocketError};
-use linksocks_sansio::io::{LinkRequest, UpgradeResponse};
-use linksocks_sansio::link::EXTENSIONS_HEADER;
-
-use crate::error::socket_error;
 
 /// tungstenite zeroes this much before every read, and gets no larger pieces of memory for small
 /// messages from `BytesMut` either.
@@ -93,45 +85,13 @@ where
     WebSocketStream::from_partially_read(Metered { stream, left }, read, Role::Server, Some(config())).await
 }
 
-/// Sends the upgrade request and reads the answer.
-pub(super) async fn connect<S>(
-    stream: S,
-    request: &LinkRequest,
-) -> Result<(WebSocket<S>, UpgradeResponse), LinkFailure>
+/// The connecting side, after the upgrade. `read` came in behind the answer.
+pub(super) async fn connected<S>(stream: S, read: Vec<u8>) -> WebSocket<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let request = upgrade_request(request).map_err(|error| LinkFailure::Handshake(error.to_string()))?;
-    let stream = Metered { stream, left: None };
-    let (websocket, response) =
-        client_async_with_config(request, stream, Some(config())).await.map_err(failure)?;
-    let extensions = response.headers().get(EXTENSIONS_HEADER);
-    let extensions = extensions.and_then(|value| value.to_str().ok()).map(str::to_owned);
-    Ok((websocket, UpgradeResponse { extensions }))
-}
-
-fn upgrade_request(request: &LinkRequest) -> Result<Request, http::Error> {
-    let uri = format!("ws://{}{}", request.authority, request.path_and_query);
-    let mut builder = Request::get(uri)
-        .header("Host", &request.authority)
-        .header("Connection", "Upgrade")
-        .header("Upgrade", "websocket")
-        .header("Sec-WebSocket-Version", "13")
-        .header("Sec-WebSocket-Key", generate_key());
-    if let Some(extensions) = &request.extensions {
-        builder = builder.header(EXTENSIONS_HEADER, extensions);
-    }
-    builder.body(())
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "only the text of the others matters")]
-fn failure(error: Error) -> LinkFailure {
-    match error {
-        Error::Http(response) => LinkFailure::Status(response.status().as_u16()),
-        Error::Io(error) => LinkFailure::Io(socket_error(&error)),
-        Error::Protocol(ProtocolError::HandshakeIncomplete) => LinkFailure::Io(SocketError::UnexpectedEof),
-        error => LinkFailure::Handshake(error.to_string()),
-    }
+    WebSocketStream::from_partially_read(Metered { stream, left: None }, read, Role::Client, Some(config()))
+        .await
 }
 
 #[cfg(test)]

@@ -1,40 +1,62 @@
 //! The links of a client: connecting, logging in, coming back.
 
 use super::ClientEngine;
+use super::route::Route;
 use crate::dial::DialOwner;
-use crate::error::{LinkError, LinkFailure, StopReason};
+use crate::error::{LinkError, LinkFailure, RedirectError, StopReason};
 use crate::event::Event;
 use crate::ids::{LinkId, SocketId};
-use crate::io::{Action, UpgradeResponse};
-use crate::link::{Extensions, LinkEnd};
+use crate::io::{Action, LinkRequest, UpgradeResponse};
+use crate::link::{Extensions, LinkEnd, LinkPhase};
 use crate::relay::{Ending, EngineTimer, Timer};
 use crate::wire::{Auth, AuthResponse};
 
 impl ClientEngine {
     /// Starts an attempt for a slot.
     pub(super) fn connect(&mut self, slot: usize) {
+        let url = self.config.server.login(&self.token, false, self.instance);
+        let deadline = self.relay.now + self.relay.config.timeouts.link_open;
+        self.connect_by(slot, Route::new(url, deadline));
+    }
+
+    /// Opens a link where `route` leads to.
+    fn connect_by(&mut self, slot: usize, route: Route) {
         let offered = Extensions::from_config(&self.relay.config.extensions);
         let link = self.relay.add_link(LinkEnd::Client { slot }, offered);
-        self.slots[slot].link = Some(link);
         self.relay.tell(Event::LinkConnecting { link });
-        self.relay.set_timer(Timer::LinkLogin(link), self.relay.config.timeouts.link_open);
-        let server = &self.config.server;
-        let (address, proxy) = (server.address().clone(), self.config.proxy.choose(server).cloned());
+        let rest = route.deadline.saturating_duration_since(self.relay.now);
+        self.relay.set_timer(Timer::LinkLogin(link), rest);
+        let (address, proxy) = (route.url().address(), self.config.proxy.choose(&route.server()).cloned());
         let dial = self.relay.start_dial(DialOwner::Link(link), None, address, proxy);
         if let Some(link) = self.relay.links.get_mut(link) {
             link.dial = Some(dial);
         }
+        self.slots[slot].link = Some(link);
+        self.slots[slot].route = Some(route);
     }
 
     pub(super) fn on_dialed(&mut self, id: LinkId, socket: SocketId) {
         let Some(link) = self.relay.links.get(id) else { return };
-        let offer = link.extensions.header();
-        let request = self.config.server.request(&self.token, false, self.instance, offer);
+        let LinkEnd::Client { slot } = link.end else { return };
+        let Some(route) = &self.slots[slot].route else { return };
+        let (url, config) = (route.url(), &self.config);
+        let server_name = config.server_name.clone().filter(|_| route.is_at_home());
+        let request = LinkRequest {
+            secure: url.is_secure(),
+            server_name: server_name.unwrap_or_else(|| url.host()),
+            authority: url.authority(),
+            path_and_query: url.path_and_query(),
+            extensions: link.extensions.header(),
+            headers: if route.is_at_home() { config.headers.clone() } else { Vec::new() },
+        };
         self.relay.act(Action::OpenLink { link: id, socket, request });
     }
 
     pub(super) fn on_opened(&mut self, id: LinkId, response: &UpgradeResponse) {
         let Some(link) = self.relay.link_opened(id) else { return };
+        if let LinkEnd::Client { slot } = link.end {
+            self.slots[slot].route = None;
+        }
         let answer = response.extensions.as_deref().map(Extensions::parse).unwrap_or_default();
         link.extensions = link.extensions.and(answer);
         if !self.config.server.authenticates_by_url() {
@@ -45,13 +67,38 @@ impl ClientEngine {
 
     pub(super) fn on_open_failed(&mut self, id: LinkId, error: LinkFailure) {
         let error = match error {
-            LinkFailure::Status(status) if is_refusal(status) && !self.proven => LinkError::Refused(status),
+            LinkFailure::Redirect { location } => match self.redirect(id, &location) {
+                Ok(()) => return,
+                Err(error) => LinkError::Redirect(error),
+            },
+            LinkFailure::Status(status) if is_refusal(status) => LinkError::Refused(status),
+            LinkFailure::Tls(error) if error.is_final() => LinkError::Tls(error),
             LinkFailure::Unsupported(what) => LinkError::Unsupported(what),
-            LinkFailure::Status(_) | LinkFailure::Io(_) | LinkFailure::Handshake(_) => {
+            LinkFailure::Status(_) | LinkFailure::Tls(_) | LinkFailure::Io(_) | LinkFailure::Handshake(_) => {
                 LinkError::Upgrade(error.to_string())
             }
         };
+        // Where a login has succeeded, another one will: somebody between us and the server, such
+        // as a hotel's network, or the server for a while, tells us nonsense.
+        let error =
+            if self.proven && error.is_final() { LinkError::Upgrade(error.to_string()) } else { error };
         self.relay.end_link(id, error, Ending::Gone);
+    }
+
+    /// Opens another link where the server sends us, in place of `id`.
+    fn redirect(&mut self, id: LinkId, location: &str) -> Result<(), RedirectError> {
+        let Some(link) = self.relay.links.get(id) else { return Ok(()) };
+        let LinkEnd::Client { slot } = link.end else { return Ok(()) };
+        if link.phase != LinkPhase::Opening || self.relay.is_shutting_down() {
+            self.relay.end_link(id, LinkError::Shutdown, Ending::Gone);
+            return Ok(());
+        }
+        let Some(mut route) = self.slots[slot].route.take() else { return Ok(()) };
+        route.follow(location)?;
+        self.relay.abandon_link(id);
+        self.relay.tell(Event::LinkRedirected { link: id, url: route.url().to_string() });
+        self.connect_by(slot, route);
+        Ok(())
     }
 
     /// The server has judged our login.
@@ -87,6 +134,7 @@ impl ClientEngine {
 
     pub(super) fn on_down(&mut self, id: LinkId, slot: usize, authenticated: bool, error: LinkError) {
         self.slots[slot].link = None;
+        self.slots[slot].route = None;
         let is_final = error.is_final();
         let retry = self.config.reconnect && !is_final && !self.relay.is_shutting_down();
         let retry_in = retry.then(|| {

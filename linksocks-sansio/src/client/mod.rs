@@ -1,10 +1,12 @@
 //! The engine of a client: keeps links to a server and offers SOCKS5 over them.
 
 mod links;
+mod route;
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use self::route::Route;
 use crate::backoff::Backoff;
 use crate::channel::Origin;
 use crate::config::ClientConfig;
@@ -44,6 +46,8 @@ pub struct ClientEngine {
 struct Slot {
     /// `None` while backing off.
     link: Option<LinkId>,
+    /// Of the link, while it is being opened.
+    route: Option<Route>,
     backoff: Backoff,
 }
 
@@ -53,7 +57,7 @@ impl ClientEngine {
     pub fn new(config: ClientConfig, seed: [u8; 32], now: Instant) -> Self {
         let mut relay = Relay::new(config.relay.clone(), seed, now, close_code::NORMAL);
         let instance = relay.rng.instance_id();
-        let slot = || Slot { link: None, backoff: Backoff::new(config.backoff.clone()) };
+        let slot = || Slot { link: None, route: None, backoff: Backoff::new(config.backoff.clone()) };
         let slots: Vec<_> = std::iter::repeat_with(slot).take(config.links.max(1)).collect();
         let mut client = Self {
             relay,

@@ -93,11 +93,11 @@ impl ProxyBypass {
         match host {
             Host::Ip(ip) => {
                 let ip = ip.to_canonical();
-                ip.is_loopback() || self.entries.iter().any(|entry| entry.matches_ip(ip, *port))
+                ip.is_loopback() || self.entries.iter().any(|entry| entry.matches_ip(ip, port))
             }
             Host::Name(name) => {
                 let name = name.to_lowercase();
-                name == "localhost" || self.entries.iter().any(|entry| entry.matches_name(&name, *port))
+                name == "localhost" || self.entries.iter().any(|entry| entry.matches_name(&name, port))
             }
         }
     }

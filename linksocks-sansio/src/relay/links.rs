@@ -304,6 +304,15 @@ impl Relay {
         self.links.remove(id);
     }
 
+    /// Forgets a link that was never open and that the driver has released. Nobody is told.
+    pub(crate) fn abandon_link(&mut self, id: LinkId) {
+        if let Some(dial) = self.links.get_mut(id).and_then(|link| link.dial.take()) {
+            self.cancel_dial(dial);
+        }
+        self.timers.cancel(Timer::LinkLogin(id));
+        self.forget_link(id);
+    }
+
     /// Hands the end of a link to the driver.
     pub(super) fn close_link(&mut self, id: LinkId, close: Option<CloseFrame>) {
         if let Some(link) = self.links.get_mut(id) {

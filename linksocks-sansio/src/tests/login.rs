@@ -34,9 +34,11 @@ pub(super) fn offer_link(
 ) -> Option<LinkId> {
     let request = LinkRequest {
         secure: false,
+        server_name: "h".into(),
         authority: "h".into(),
         path_and_query: path_and_query.into(),
         extensions: extensions.map(str::to_owned),
+        headers: Vec::new(),
     };
     let ticket = server.ticket();
     let request: UpgradeRequest = offer(&request);

@@ -11,6 +11,7 @@ mod links;
 mod login;
 mod pair;
 mod properties;
+mod upgrade;
 mod upstream;
 
 use std::sync::OnceLock;

@@ -10,7 +10,7 @@ use super::epoch;
 use super::pair::{TOKEN, client_config, server_config};
 use crate::LinkProxy;
 use crate::arena::ArenaId;
-use crate::error::{LinkFailure, SocketError};
+use crate::error::{LinkFailure, SocketError, TlsFailure};
 use crate::ids::{ChannelId, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
 use crate::io::{
     Action, Command, Engine, FrameViolation, Input, LinkClose, Output, ReadBuf, UpgradeRequest,
@@ -96,13 +96,26 @@ fn offer(g: &mut Gen) -> UpgradeRequest {
     }
 }
 
+fn link_failure(g: &mut Gen) -> LinkFailure {
+    let location = |g: &mut Gen| match u8::arbitrary(g) % 4 {
+        0 => String::arbitrary(g),
+        1 => "wss://h/x".to_owned(),
+        _ => format!("/{}", u8::arbitrary(g)),
+    };
+    match u8::arbitrary(g) % 4 {
+        0 => LinkFailure::Status(u16::arbitrary(g)),
+        1 => LinkFailure::Tls(TlsFailure::Protocol(String::new())),
+        _ => LinkFailure::Redirect { location: location(g) },
+    }
+}
+
 fn input(g: &mut Gen) -> Input {
     let extensions = bool::arbitrary(g).then(|| "window, finish".to_owned());
     match u8::arbitrary(g) % 24 {
         0 => Input::Timeout,
         1 => Input::LinkOffered { ticket: Ticket(u64::arbitrary(g)), request: offer(g) },
         2 => Input::LinkOpened { link: id::<LinkId>(g), response: UpgradeResponse { extensions } },
-        3 => Input::LinkFailed { link: id::<LinkId>(g), error: LinkFailure::Status(u16::arbitrary(g)) },
+        3 => Input::LinkFailed { link: id::<LinkId>(g), error: link_failure(g) },
         4 => Input::LinkReceived { link: id::<LinkId>(g), message: Bytes::from(Vec::<u8>::arbitrary(g)) },
         5..=10 => Input::LinkReceived { link: id::<LinkId>(g), message: message(g).encode().unwrap() },
         11 => Input::LinkInvalid { link: id::<LinkId>(g), violation: FrameViolation::Text },

@@ -278,6 +278,10 @@ impl Session {
                     self.send(Frame::Binary(first.clone()));
                 }
             }
+            (Frame::Request { path_and_query, .. }, Role::Server) if dice.chance(5) => {
+                let places = ["/elsewhere", "http://[", "ftp://server.test/", path_and_query.as_str()];
+                self.send(Frame::Redirect { location: (*dice.pick(&places)).to_owned() });
+            }
             (Frame::Request { extensions, .. }, Role::Server) => {
                 let status = if dice.chance(90) { 101 } else { *dice.pick(&[200, 404, 503]) };
                 let answer = if dice.chance(80) { extensions } else { Some("window, finish".to_owned()) };
@@ -309,7 +313,8 @@ impl Session {
                 | Frame::Close(_)
                 | Frame::Invalid(_)
                 | Frame::Request { .. }
-                | Frame::Response { .. },
+                | Frame::Response { .. }
+                | Frame::Redirect { .. },
                 _,
             ) => {}
         }

@@ -7,12 +7,16 @@ use std::time::Duration;
 use linksocks_sansio::io::UpgradeRequest;
 
 use super::Surroundings;
+use super::link::LinkPump;
 use crate::sim::clock::Time;
 use crate::sim::frame::Frame;
 use crate::sim::net::{EndId, Read, Rope};
 
 /// How long a connection may take to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The parameter that each redirect adds.
+const HOP: &str = "hop=1";
 
 /// What listens for links.
 #[derive(Debug)]
@@ -57,6 +61,15 @@ impl Front {
         let visitor = self.visitors.get_mut(&end)?;
         let leaves = loop {
             match Frame::decode(&mut visitor.received) {
+                Some(Frame::Request { path_and_query, .. })
+                    if path_and_query.matches(HOP).count() < around.habits.redirects =>
+                {
+                    let separator = if path_and_query.contains('?') { '&' } else { '?' };
+                    let location = format!("{path_and_query}{separator}{HOP}");
+                    self.visitors.remove(&end)?;
+                    LinkPump::answer(end, Frame::Redirect { location }, around.net);
+                    return None;
+                }
                 Some(Frame::Request { path_and_query, extensions }) => {
                     let (path, query) = path_and_query.split_once('?').unwrap_or((&path_and_query, ""));
                     let (path, query) = (path.to_owned(), query.to_owned());

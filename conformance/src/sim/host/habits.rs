@@ -28,6 +28,8 @@ pub struct Habits {
     pub notices_errors: bool,
     /// The most that one read of a link's transport takes.
     pub link_read: usize,
+    /// How often the front door redirects a client before it lets it in.
+    pub redirects: usize,
 }
 
 impl Habits {
@@ -40,6 +42,7 @@ impl Habits {
             short_reads: false,
             notices_errors: true,
             link_read: 64 * 1024,
+            redirects: 0,
         }
     }
 
@@ -54,6 +57,7 @@ impl Habits {
             short_reads: dice.chance(20),
             notices_errors: dice.chance(50),
             link_read: dice.size(512, 128 * 1024),
+            redirects: if dice.chance(10) { dice.between(1, 5) as usize } else { 0 },
         }
     }
 

@@ -81,7 +81,12 @@ impl LinkPump {
 
     /// Turns an upgrade request down.
     pub(super) fn refuse(end: EndId, status: u16, net: &mut Network) {
-        for mut bytes in (Frame::Response { status, extensions: None }).encode() {
+        Self::answer(end, Frame::Response { status, extensions: None }, net);
+    }
+
+    /// Answers an upgrade request with something else than a link.
+    pub(super) fn answer(end: EndId, answer: Frame, net: &mut Network) {
+        for mut bytes in answer.encode() {
             // A visitor that has left needs no answer.
             let _gone = net.write(end, &mut bytes);
         }
@@ -214,6 +219,11 @@ impl LinkPump {
                 self.over(around, Input::LinkFailed { link: self.id, error });
                 Ok(())
             }
+            Some(Frame::Redirect { location }) => {
+                let error = LinkFailure::Redirect { location };
+                self.over(around, Input::LinkFailed { link: self.id, error });
+                Ok(())
+            }
             Some(frame) => panic!("instead of an answer to the upgrade came {frame:?}"),
         }
     }
@@ -237,7 +247,9 @@ impl LinkPump {
                     let until = around.now + CLOSE_ANSWER;
                     self.phase = Phase::Closing { until, cause: LinkClose::Peer(frame), answered: true };
                 }
-                Frame::Request { .. } | Frame::Response { .. } => panic!("on an open link came {frame:?}"),
+                Frame::Request { .. } | Frame::Response { .. } | Frame::Redirect { .. } => {
+                    panic!("on an open link came {frame:?}")
+                }
             }
         }
         Ok(())
