@@ -26,7 +26,7 @@ impl ClientEngine {
         self.relay.tell(Event::LinkConnecting { link });
         let rest = route.deadline.saturating_duration_since(self.relay.now);
         self.relay.set_timer(Timer::LinkLogin(link), rest);
-        let dial = self.relay.start_dial(DialOwner::Link(link), route.url().address());
+        let dial = self.relay.start_dial(DialOwner::Link(link), None, route.url().address());
         if let Some(link) = self.relay.links.get_mut(link) {
             link.dial = Some(dial);
         }
@@ -107,6 +107,7 @@ impl ClientEngine {
                 if let Some(token) = assigned {
                     self.token = token;
                 }
+                self.relay.set_owner(id, (0, self.instance));
                 self.relay.link_authenticated(id);
             }
             AuthResponse::Failure { error } => {
