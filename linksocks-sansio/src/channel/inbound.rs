@@ -39,6 +39,8 @@ pub(crate) struct Inbound {
     bytes: usize,
     /// Wire bytes that have ceased to wait since [`Inbound::take_released`].
     released: usize,
+    /// What has been popped of gzip payloads since [`Inbound::take_inflated`].
+    inflated: usize,
     pub(crate) end: Option<InboundEnd>,
 }
 
@@ -100,6 +102,7 @@ impl Inbound {
                 Some(Waiting::Inflating(mut inflate, charge)) => {
                     if let Some(chunk) = inflate.next_chunk(JOIN_LIMIT).map_err(|_| BadPayload)? {
                         self.waiting.push_front(Waiting::Inflating(inflate, charge));
+                        self.inflated += chunk.len();
                         return Ok(Some(chunk));
                     }
                     self.release(charge);
@@ -134,6 +137,11 @@ impl Inbound {
     /// How many payload bytes, as on the wire, have been popped since the last call.
     pub(crate) fn take_released(&mut self) -> usize {
         std::mem::take(&mut self.released)
+    }
+
+    /// How many bytes of gzip payloads, inflated, have been popped since the last call.
+    pub(crate) fn take_inflated(&mut self) -> usize {
+        std::mem::take(&mut self.inflated)
     }
 
     /// Drops what waits.

@@ -1,6 +1,7 @@
 //! Which channel of a link sends next: deficit round robin with the new-flow rule of fq_codel.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use crate::arena::Arena;
 use crate::channel::{Channel, Next};
@@ -21,18 +22,21 @@ impl Flows {
 
     /// Tells that `key` may have become sendable.
     pub(crate) fn wake(&mut self, key: ChannelKey, channel: &mut Channel, quantum: usize) {
-        if !channel.outbound.scheduled && channel.outbound.is_sendable() {
+        if !channel.outbound.scheduled && channel.outbound.sendable().is_some() {
             channel.outbound.scheduled = true;
             channel.outbound.deficit = as_deficit(quantum);
             self.new.push_back(key);
         }
     }
 
-    /// Takes the next message, or the next end of a channel.
+    /// Takes the next message, or the next end of a channel. `None` if there is none, or if it is
+    /// longer than `room`.
     pub(crate) fn next(
         &mut self,
         channels: &mut Arena<ChannelKey, Channel>,
         quantum: usize,
+        room: usize,
+        now: Instant,
     ) -> Option<(ChannelKey, Next)> {
         loop {
             let from_new = !self.new.is_empty();
@@ -43,7 +47,7 @@ impl Flows {
                 continue;
             };
             let outbound = &mut channel.outbound;
-            if !outbound.is_sendable() {
+            let Some(length) = outbound.sendable() else {
                 list.pop_front();
                 if from_new {
                     // Else a channel could stay ahead of all others by sending a little at a time.
@@ -52,18 +56,18 @@ impl Flows {
                     outbound.scheduled = false;
                 }
                 continue;
-            }
+            };
             if outbound.deficit <= 0 {
                 outbound.deficit += as_deficit(quantum);
                 list.pop_front();
                 self.old.push_back(key);
                 continue;
             }
-            let next = outbound.pop()?;
-            if let Next::Data(message) = &next {
-                outbound.deficit -= as_deficit(message.len());
+            if length > room {
+                return None;
             }
-            return Some((key, next));
+            outbound.deficit -= as_deficit(length);
+            return Some((key, outbound.pop(now)?));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The engines decide who may do what; the relay does it. Where it needs a decision it leaves a
 //! [`Notice`], which the engine takes up at the end of each input.
 
+mod batching;
 mod channels;
 mod dials;
 mod links;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use crate::arena::Arena;
 use crate::channel::{Channel, EarlyInput, Origin, ReadPacer};
-use crate::config::{Limits, RelayConfig};
+use crate::config::{BatchingConfig, Limits, RelayConfig};
 use crate::dial::{Dial, DialKey};
 use crate::error::{LinkError, OpenError};
 use crate::event::Event;
@@ -33,6 +34,8 @@ use crate::socks5::{Handshake, TargetAddr};
 use crate::stats::Stats;
 use crate::timer::{Due, TimerQueue};
 use crate::wire;
+#[cfg(feature = "gzip")]
+use crate::wire::gzip::Deflate;
 use shutdown::Shutdown;
 
 pub(crate) use links::{Ending, close_code};
@@ -74,6 +77,8 @@ pub(crate) enum Timer {
     Response(ChannelKey),
     /// A SOCKS side has seen EOF and the dial side has gone quiet.
     HalfClose(ChannelKey),
+    /// Bytes have waited long enough for more to share a message with them.
+    Batch(ChannelKey),
     /// A dial must be done.
     Dial(DialKey),
     /// Another address is tried beside a silent one.
@@ -110,6 +115,7 @@ impl Timer {
             | Self::Stall(_) => true,
             Self::LinkKeepAlive(_)
             | Self::LinkClose(_)
+            | Self::Batch(_)
             | Self::DialStagger(_)
             | Self::Shutdown
             | Self::Engine(_) => false,
@@ -190,6 +196,9 @@ pub(crate) struct Relay {
     /// What waits of channels whose link is lost.
     detached: ReceiveBudget,
     totals: Stats,
+    /// Made when it is needed first.
+    #[cfg(feature = "gzip")]
+    deflate: Option<Box<Deflate>>,
     shutdown: Shutdown,
     /// The code of the close frames that tell peers of the shutdown.
     farewell: u16,
@@ -198,6 +207,7 @@ pub(crate) struct Relay {
 impl Relay {
     pub(crate) fn new(mut config: RelayConfig, seed: [u8; 32], now: Instant, farewell: u16) -> Self {
         config.limits.message_max = config.limits.message_max.max(Limits::LEAST_MESSAGE_MAX);
+        config.batching.buffer_size = config.batching.buffer_size.max(BatchingConfig::LEAST_BUFFER);
         Self {
             rng: EngineRng::new(seed),
             now,
@@ -214,6 +224,8 @@ impl Relay {
             sendable: VecDeque::new(),
             detached: ReceiveBudget::new(config.limits.link_receive_budget),
             totals: Stats::default(),
+            #[cfg(feature = "gzip")]
+            deflate: None,
             shutdown: Shutdown::No,
             farewell,
             config,
@@ -250,6 +262,7 @@ impl Relay {
             Timer::LinkClose(link) => self.on_close_timeout(link),
             Timer::Response(channel) => self.on_response_timeout(channel),
             Timer::HalfClose(channel) => self.on_half_close_timeout(channel),
+            Timer::Batch(channel) => self.flush(channel),
             Timer::Dial(dial) => self.on_dial_timeout(dial),
             Timer::DialStagger(dial) => self.try_next_address(dial),
             Timer::Handshake(socket) => self.on_handshake_timeout(socket),

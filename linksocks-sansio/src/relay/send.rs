@@ -54,7 +54,8 @@ impl Relay {
         if !link.is_sending() {
             return true;
         }
-        if !link.pace.has_credit() {
+        let room = link.pace.room();
+        if room == 0 {
             // Comes back with the next LinkWritten.
             if !link.control.is_empty() || !link.flows.is_empty() {
                 link.pace.on_blocked(now);
@@ -68,9 +69,14 @@ impl Relay {
             self.close_link(id, close);
             return true;
         } else {
-            match link.flows.next(&mut self.channels, link.pace.cap()) {
-                None => return true,
-                Some((key, Next::Data(message))) => (message, Some((key, None))),
+            match link.flows.next(&mut self.channels, link.pace.cap(), room, now) {
+                None => {
+                    if !link.flows.is_empty() {
+                        link.pace.on_blocked(now);
+                    }
+                    return true;
+                }
+                Some((key, Next::Data(sealed))) => (sealed.message, Some((key, Some(sealed.carried)))),
                 Some((key, Next::End(end))) => {
                     let Some(channel) = self.channels.get(key) else { return true };
                     let message = match &end {
@@ -79,7 +85,7 @@ impl Relay {
                             Disconnect { channel: channel.id, error: error.clone() }.encode()
                         }
                     };
-                    (message, Some((key, Some(end))))
+                    (message, Some((key, None)))
                 }
             }
         };
@@ -90,19 +96,20 @@ impl Relay {
         self.push(Output::Transmit { link: id, message });
         match sender {
             None => {}
-            Some((key, None)) => self.on_data_sent(key, length),
-            Some((key, Some(_))) => self.on_end_sent(key),
+            Some((key, Some(carried))) => self.on_data_sent(key, length, carried),
+            Some((key, None)) => self.on_end_sent(key),
         }
         true
     }
 
-    /// A Data message has left: its bytes may be replaced by new ones from the socket.
-    fn on_data_sent(&mut self, key: ChannelKey, length: usize) {
+    /// A Data message of `length` bytes, which carries `carried` bytes of the stream, has left: they
+    /// may be replaced by new ones from the socket.
+    fn on_data_sent(&mut self, key: ChannelKey, length: usize, carried: usize) {
         let payload = length - DATA_HEADER_LEN;
         self.totals.send_queued -= length;
-        self.totals.bytes_sent += payload as u64;
+        self.totals.bytes_sent += carried as u64;
         let Some(channel) = self.channels.get_mut(key) else { return };
-        channel.sent += payload as u64;
+        channel.sent += carried as u64;
         if let Some(id) = channel.socket()
             && let Some(socket) = self.sockets.get_mut(id)
         {

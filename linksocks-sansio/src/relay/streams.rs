@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Relay, Socket, SocketOwner, Timer};
 use crate::channel::ReadPacer;
 use crate::error::SocketError;
-use crate::ids::{ChannelKey, SocketId};
+use crate::ids::SocketId;
 use crate::io::{Action, Output, ReadBuf};
 
 /// The most writes in the driver per socket. Small ones beyond it are joined while they wait, so
@@ -140,27 +140,5 @@ impl Relay {
             socket.owner = SocketOwner::Closing;
             self.act(action);
         }
-    }
-
-    /// Lets the driver read more of a channel's socket, if enough has left for the link.
-    pub(super) fn grant_read(&mut self, key: ChannelKey) {
-        let longest = self.longest_message(key);
-        let Some(channel) = self.channels.get(key) else { return };
-        if !channel.wants_input() {
-            return;
-        }
-        if let Some(id) = channel.socket()
-            && let Some(socket) = self.sockets.get_mut(id)
-            && let Some(credit) = socket.pacer.top_up(longest)
-        {
-            self.push(Output::Read { socket: id, credit });
-        }
-    }
-
-    pub(super) fn longest_message(&self, key: ChannelKey) -> usize {
-        let link = self.channels.get(key).and_then(|channel| self.links.get(channel.link));
-        link.map_or(self.config.limits.message_min, |link| {
-            link.longest_message().min(self.config.limits.message_max)
-        })
     }
 }

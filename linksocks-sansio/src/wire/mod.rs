@@ -45,7 +45,7 @@ mod reader;
 mod tests;
 mod version;
 
-pub use data::seal_tcp;
+pub use data::{seal_tcp, seal_tcp_gzip};
 pub use decode::{DecodeError, Frame, decode};
 pub use encode::EncodeError;
 pub(crate) use encode::cut_text;
