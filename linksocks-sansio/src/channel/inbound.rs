@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use crate::config::Limits;
-#[cfg(feature = "gzip")]
 use crate::wire::gzip::Inflate;
 
 /// A payload below this length is copied when it must wait: as a slice it would pin the whole
@@ -50,7 +49,6 @@ enum Waiting {
     /// As it came; `Inflating` once it is first in the queue.
     Gzip(Bytes),
     /// The inflater, and what it is charged: the compressed length.
-    #[cfg(feature = "gzip")]
     Inflating(Box<Inflate>, usize),
 }
 
@@ -90,15 +88,11 @@ impl Inbound {
                     self.release(payload.len());
                     return Ok(Some(payload));
                 }
-                #[cfg(not(feature = "gzip"))]
-                Some(Waiting::Gzip(_)) => return Err(BadPayload),
-                #[cfg(feature = "gzip")]
                 Some(Waiting::Gzip(payload)) => {
                     let charge = payload.len();
                     let inflate = Box::new(Inflate::new(payload, Limits::MAX_MESSAGE));
                     self.waiting.push_front(Waiting::Inflating(inflate, charge));
                 }
-                #[cfg(feature = "gzip")]
                 Some(Waiting::Inflating(mut inflate, charge)) => {
                     if let Some(chunk) = inflate.next_chunk(JOIN_LIMIT).map_err(|_| BadPayload)? {
                         self.waiting.push_front(Waiting::Inflating(inflate, charge));

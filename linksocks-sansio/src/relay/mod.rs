@@ -5,6 +5,7 @@
 
 mod batching;
 mod channels;
+mod compression;
 mod dials;
 mod links;
 mod memory;
@@ -34,7 +35,6 @@ use crate::socks5::{Handshake, TargetAddr};
 use crate::stats::Stats;
 use crate::timer::{Due, TimerQueue};
 use crate::wire;
-#[cfg(feature = "gzip")]
 use crate::wire::gzip::Deflate;
 use shutdown::Shutdown;
 
@@ -197,7 +197,6 @@ pub(crate) struct Relay {
     detached: ReceiveBudget,
     totals: Stats,
     /// Made when it is needed first.
-    #[cfg(feature = "gzip")]
     deflate: Option<Box<Deflate>>,
     shutdown: Shutdown,
     /// The code of the close frames that tell peers of the shutdown.
@@ -224,7 +223,6 @@ impl Relay {
             sendable: VecDeque::new(),
             detached: ReceiveBudget::new(config.limits.link_receive_budget),
             totals: Stats::default(),
-            #[cfg(feature = "gzip")]
             deflate: None,
             shutdown: Shutdown::No,
             farewell,

@@ -320,3 +320,28 @@ fn corrupt_gzip_resets_its_channel_after_what_was_right() {
     inject(&mut pair, channel, payload);
     assert!(is_reset(&pair, app, target));
 }
+
+#[test]
+fn gzip_payloads_are_inflated_and_bad_ones_reset_their_channel_only() {
+    let mut pair = Pair::with(client_config(), server_config());
+    let (app, _) = pair.open();
+    let (other, _) = pair.open();
+    pair.client.send(app, b"a");
+    pair.client.send(other, b"b");
+    let id = |message| match message {
+        Message::Data(data) => data.channel,
+        other => panic!("{other:?}"),
+    };
+    let channels: Vec<_> = pair.client.take_sent().into_iter().map(id).collect();
+    let link = *pair.to_server.keys().next().unwrap();
+    for (channel, payload) in [(channels[0], gzip(&[42; 700_000])), (channels[1], b"not gzip".to_vec())] {
+        let payload = payload.into();
+        let compression = Compression::Gzip;
+        let data = Data { channel, compression, payload, datagram: None, sequence: None };
+        pair.client.receive(link, &Message::Data(data));
+    }
+    pair.drive();
+    assert_eq!(pair.app(app), [42; 700_000]);
+    assert!(pair.client.peers[&other].reset && !pair.client.peers[&app].released);
+    assert_eq!(pair.client.engine.stats().receive_queued, 0);
+}

@@ -39,6 +39,9 @@ mod encode;
 mod extension;
 #[cfg(feature = "gzip")]
 pub mod gzip;
+#[cfg(not(feature = "gzip"))]
+#[path = "no_gzip.rs"]
+pub(crate) mod gzip;
 pub mod message;
 mod reader;
 #[cfg(test)]
