@@ -7,6 +7,8 @@ use std::ffi::OsString;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use super::flow::FlowArgs;
+
 const KEY_FLAGS: &str = "Key flags";
 pub(super) const OTHER_FLAGS: &str = "Other flags";
 
@@ -101,6 +103,9 @@ pub(super) struct ClientArgs {
     #[arg(value_name = "MODE", value_parser = direct_mode, hide_possible_values = true)]
     pub(super) direct_mode: DirectMode,
 
+    #[command(flatten)]
+    pub(super) flow: FlowArgs,
+
     /// Show debug logs (-dd for trace logs)
     #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]
     pub(super) debug: u8,
@@ -125,6 +130,9 @@ pub(super) struct ServerArgs {
     #[arg(short = 'P', long, env = "LINKSOCKS_WEBSOCKET_PORT", default_value = "8765", help_heading = KEY_FLAGS)]
     #[arg(value_name = "PORT")]
     pub(super) ws_port: u16,
+
+    #[command(flatten)]
+    pub(super) flow: FlowArgs,
 
     /// Show debug logs (-dd for trace logs)
     #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]
@@ -224,7 +232,6 @@ pub(super) const SERVER_LATER: &[Later] = &[
     Later::switch("reverse").short('r'),
     Later::value("connector-token").short('c').variable("LINKSOCKS_CONNECTOR_TOKEN"),
     Later::switch("connector-autonomy").short('a').variable("LINKSOCKS_CONNECTOR_AUTONOMY"),
-    Later::value("buffer-size").short('b'),
     Later::value("socks-host").short('s'),
     Later::value("socks-port").short('p'),
     Later::value("socks-username").short('n'),

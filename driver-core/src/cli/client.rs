@@ -76,6 +76,7 @@ fn config(args: &ClientArgs, listen: SocketAddr, cpus: usize) -> Result<ClientCo
     config.listen_early = args.socks_no_wait;
     config.reconnect = !args.no_reconnect;
     config.links = links(args.threads, cpus);
+    args.flow.apply(&mut config.relay);
     let username = args.socks_username.as_deref().unwrap_or_default();
     let password = args.socks_password.as_deref().unwrap_or_default();
     if !(username.is_empty() && password.is_empty()) {
@@ -121,6 +122,7 @@ mod tests {
         let config = configure("").unwrap();
         assert!(config.token.is_anonymous() && config.credentials.is_none());
         assert!(!config.listen_early && config.reconnect && config.links == 1);
+        assert_eq!(configure("-b 4096").unwrap().relay.batching.buffer_size, 4096);
     }
 
     #[test]
