@@ -55,10 +55,6 @@ pub(crate) struct Outbound {
     end: Option<OutboundEnd>,
     /// What the peer lets us send in whole messages; `None` without the window extension.
     credit: Option<u64>,
-    /// Deficit round robin: what may be sent in this round.
-    pub(crate) deficit: isize,
-    /// Whether the link's scheduler knows of us.
-    pub(crate) scheduled: bool,
 }
 
 impl Outbound {
@@ -73,8 +69,6 @@ impl Outbound {
             bytes: 0,
             end: None,
             credit: window.map(u64::from),
-            deficit: 0,
-            scheduled: false,
         }
     }
 

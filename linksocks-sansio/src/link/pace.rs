@@ -50,10 +50,10 @@ impl Pace {
         self.cap
     }
 
-    /// The longest message that may be handed to the driver now. To an idle link: any, or one that
-    /// was made before the cap has fallen would never go.
-    pub(crate) fn room(&self) -> usize {
-        if self.in_flight == 0 { usize::MAX } else { (self.cap * 2).saturating_sub(self.in_flight) }
+    /// Whether another message may be handed to the driver, so that at most two of the longest are
+    /// there.
+    pub(crate) fn has_credit(&self) -> bool {
+        self.in_flight <= self.cap
     }
 
     /// What the link carries in bytes per second, if messages wait for it and that is known.

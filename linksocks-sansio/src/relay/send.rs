@@ -54,8 +54,7 @@ impl Relay {
         if !link.is_sending() {
             return true;
         }
-        let room = link.pace.room();
-        if room == 0 {
+        if !link.pace.has_credit() {
             // Comes back with the next LinkWritten.
             if !link.control.is_empty() || !link.flows.is_empty() {
                 link.pace.on_blocked(now);
@@ -69,13 +68,8 @@ impl Relay {
             self.close_link(id, close);
             return true;
         } else {
-            match link.flows.next(&mut self.channels, link.pace.cap(), room, now) {
-                None => {
-                    if !link.flows.is_empty() {
-                        link.pace.on_blocked(now);
-                    }
-                    return true;
-                }
+            match link.flows.next(&mut self.channels, link.pace.cap(), now) {
+                None => return true,
                 Some((key, Next::Data(sealed))) => (sealed.message, Some((key, Some(sealed.carried)))),
                 Some((key, Next::End(end))) => {
                     let Some(channel) = self.channels.get(key) else { return true };

@@ -133,12 +133,11 @@ impl Credit {
         }
     }
 
-    /// Twice the largest message may be on its way to the network, one more that was begun while
-    /// there was credit, and all control messages.
+    /// Twice the largest message may be on its way to the network, and all control messages.
     fn transmit(&mut self, link: LinkId, bytes: usize) -> Verdict {
         let untransmitted = self.untransmitted.entry(link).or_default();
         *untransmitted += bytes;
-        let window = 3 * (self.limits.message_max + DATA_HEADER_LEN) + CONTROL_MESSAGES;
+        let window = 2 * (self.limits.message_max + DATA_HEADER_LEN) + CONTROL_MESSAGES;
         require(*untransmitted <= window, RULE, || {
             format!("{untransmitted} bytes wait in the driver for {link}, the window is {window}")
         })
@@ -154,11 +153,12 @@ impl Credit {
         })
     }
 
-    /// Reads ahead hold at most two messages, and one read makes at most one.
+    /// Reads ahead hold at most two messages and what is collected for a third, and one read makes at
+    /// most one.
     fn read(&mut self, socket: SocketId, credit: ReadCredit) -> Verdict {
         let readable = self.readable.entry(socket).or_default();
         *readable += credit.bytes;
-        let window = (2 * self.limits.message_max).max(READ_AHEAD);
+        let window = (2 * self.limits.message_max).max(READ_AHEAD) + self.limits.message_max;
         require(*readable <= window, RULE, || {
             format!("{socket} may read {readable} bytes, the window is {window}")
         })?;
