@@ -4,7 +4,7 @@
 //! Here a quantum is as long as a message may be, so a round takes long: 160 ms with eight busy
 //! channels, where fq_codel takes 10. A channel that sends little would mostly be found waiting for
 //! its next turn. So it also goes first again whenever it has been idle, until it has used up what
-//! it may send in the round; to send little at a time gives nobody more than a share.
+//! it may send in the round.
 
 use std::collections::VecDeque;
 use std::time::Instant;

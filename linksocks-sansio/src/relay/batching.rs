@@ -98,6 +98,6 @@ impl Relay {
             return 0;
         }
         let batch = if holds { largest } else { 0 };
-        batch.max(self.run_to_compress(key).map_or(0, |run| run.least))
+        batch.max(self.run_to_compress(key).map_or(0, |run| run.enough))
     }
 }

@@ -22,10 +22,12 @@ const SAMPLE: usize = 4 * 1024;
 /// How many bytes of a stream should be compressed to one message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
-    /// As soon as there are so many.
-    pub(super) least: usize,
+    /// As soon as so many wait.
+    pub(super) enough: usize,
     /// More would make the message too long, unless one message has them already.
     most: usize,
+    /// Fewer, because messages don't add up to what is enough, are left as they are.
+    least: usize,
 }
 
 impl Relay {
@@ -51,17 +53,20 @@ impl Relay {
         let mut max = self.largest_payload(key);
         let Some(channel) = self.channels.get_mut(key) else { return false };
         let outbound = &mut channel.outbound;
-        if outbound.plain_bytes() < run.least {
+        if outbound.plain_bytes() < run.enough {
             return false;
         }
         let (mut count, mut bytes) = (0, 0);
         for payload in outbound.plain_payloads() {
-            if bytes >= run.least || count > 0 && bytes + payload.len() > run.most {
+            if bytes >= run.enough || count > 0 && bytes + payload.len() > run.most {
                 break;
             }
             (count, bytes) = (count + 1, bytes + payload.len());
             // Messages made for a faster link may be longer than they should be now.
             max = max.max(payload.len());
+        }
+        if bytes < run.least {
+            return false;
         }
         let deflate = self.deflate.get_or_insert_default();
         let compressed = deflate.compress(outbound.plain_payloads().take(count), max.min(bytes - 1));
@@ -130,11 +135,12 @@ impl Relay {
         }
         // A little less, for what comes may shrink less.
         let fitting = (self.largest_payload(key) as f64 / ratio * 0.9) as usize;
+        let threshold = compression.threshold;
         match slow {
-            _ if fitting >= compression.threshold => {
-                Some(Run { least: compression.threshold, most: fitting })
+            true if fitting >= threshold.min(MIN_RUN) => {
+                Some(Run { enough: threshold.min(fitting), most: fitting, least: threshold.min(MIN_RUN) })
             }
-            true if fitting >= MIN_RUN => Some(Run { least: fitting, most: fitting }),
+            false if fitting >= threshold => Some(Run { enough: threshold, most: fitting, least: threshold }),
             _ => None,
         }
     }

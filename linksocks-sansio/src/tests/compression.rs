@@ -122,7 +122,7 @@ fn text_that_waits_for_a_slow_link_is_compressed() {
     // 200 Mbit/s: half a MiB of text shrinks to less than what the link carries in 20 ms.
     let seen = upload(&mut pair(CompressionConfig::default()), &text(32 * MIB), 25e6);
     assert!(seen.gzip.len() > 10, "{seen:?}");
-    assert!(seen.gzip.iter().all(|(_, carried)| *carried >= 512 * KIB), "{seen:?}");
+    assert!(seen.gzip.iter().all(|(_, carried)| *carried >= 500 * KIB), "{seen:?}");
     assert!(seen.wire_bytes() < 20 * MIB, "{seen:?}");
 }
 
