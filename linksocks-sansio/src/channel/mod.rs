@@ -20,7 +20,7 @@ use crate::dial::DialKey;
 use crate::error::ChannelError;
 use crate::ids::{ChannelId, LinkId, SocketId, Ticket};
 use crate::io::ChannelRef;
-use crate::link::{Extensions, Turn};
+use crate::link::Extensions;
 use crate::socks5::TargetAddr;
 
 /// Who wants a channel: the SOCKS side's local end before the channel is open.
@@ -64,7 +64,6 @@ pub(crate) struct Channel {
     pub(crate) extensions: Extensions,
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
-    pub(crate) turn: Turn,
     /// What we let the peer send, in bytes of whole messages; without the window extension unused.
     pub(crate) granted: GrantedWindow,
     /// Whether the peer may still refer to this channel. When it is over on the wire, what was

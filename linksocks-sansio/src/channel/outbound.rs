@@ -10,6 +10,7 @@ use super::{Batcher, Shrink};
 use crate::config::BatchingMode;
 use crate::ids::ChannelId;
 use crate::io::ReadCredit;
+use crate::link::Turn;
 use crate::wire::{DATA_HEADER_LEN, seal_tcp};
 
 /// The least that may be on its way from a socket to a link.
@@ -55,6 +56,7 @@ pub(crate) struct Outbound {
     end: Option<OutboundEnd>,
     /// What the peer lets us send in whole messages; `None` without the window extension.
     credit: Option<u64>,
+    pub(crate) turn: Turn,
 }
 
 impl Outbound {
@@ -69,6 +71,7 @@ impl Outbound {
             bytes: 0,
             end: None,
             credit: window.map(u64::from),
+            turn: Turn::default(),
         }
     }
 

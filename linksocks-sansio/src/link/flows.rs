@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::arena::Arena;
-use crate::channel::{Channel, Next};
+use crate::channel::{Channel, Next, Outbound};
 use crate::ids::ChannelKey;
 
 /// The channels of a link that have something to send, or had when their turn came last.
@@ -39,11 +39,11 @@ impl Flows {
     }
 
     /// Tells that `key` may have become sendable.
-    pub(crate) fn wake(&mut self, key: ChannelKey, channel: &mut Channel, quantum: usize) {
-        if channel.outbound.sendable().is_none() {
+    pub(crate) fn wake(&mut self, key: ChannelKey, outbound: &mut Outbound, quantum: usize) {
+        if outbound.sendable().is_none() {
             return;
         }
-        let turn = &mut channel.turn;
+        let turn = &mut outbound.turn;
         let was_busy = std::mem::replace(&mut turn.is_busy, true);
         if turn.is_new {
             return;
@@ -68,16 +68,16 @@ impl Flows {
             let from_new = !self.new.is_empty();
             let list = if from_new { &mut self.new } else { &mut self.old };
             let key = *list.front()?;
-            let Some(channel) = channels.get_mut(key) else {
+            let Some(Channel { outbound, .. }) = channels.get_mut(key) else {
                 list.pop_front();
                 continue;
             };
-            let turn = &mut channel.turn;
-            let length = channel.outbound.sendable();
+            let length = outbound.sendable();
+            let turn = &mut outbound.turn;
             if let Some(length) = length.filter(|_| turn.deficit > 0) {
                 turn.deficit -= as_deficit(length);
-                let next = channel.outbound.pop(now)?;
-                turn.is_busy = channel.outbound.sendable().is_some();
+                let next = outbound.pop(now)?;
+                outbound.turn.is_busy = outbound.sendable().is_some();
                 return Some((key, next));
             }
             list.pop_front();

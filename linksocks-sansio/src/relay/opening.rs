@@ -8,7 +8,6 @@ use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
 use crate::ids::{ChannelId, ChannelKey, LinkId, SocketId};
 use crate::io::{Action, ReadBuf};
-use crate::link::Turn;
 use crate::socks5::{Reply, TargetAddr, TargetError};
 use crate::wire::{Connect, ConnectRequest, ConnectResponse, Disconnect, Message};
 
@@ -63,7 +62,6 @@ impl Relay {
             extensions: link.map(|link| link.extensions).unwrap_or_default(),
             inbound: Inbound::default(),
             outbound: Outbound::new(id, link.and_then(|link| link.peer_window), batcher),
-            turn: Turn::default(),
             granted: GrantedWindow::new(self.config.extensions.window),
             on_wire: true,
             local_eof: false,

@@ -23,7 +23,7 @@ impl Relay {
     pub(super) fn schedule_channel(&mut self, key: ChannelKey) {
         let Some(channel) = self.channels.get_mut(key) else { return };
         let Some(link) = self.links.get_mut(channel.link) else { return };
-        link.flows.wake(key, channel, link.pace.cap());
+        link.flows.wake(key, &mut channel.outbound, link.pace.cap());
         let id = channel.link;
         self.schedule_link(id);
     }
