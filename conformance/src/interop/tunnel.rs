@@ -98,6 +98,12 @@ impl Tunnel {
         self.client_program
     }
 
+    /// Which program the server is.
+    #[must_use]
+    pub fn server_program(&self) -> Program {
+        self.server_program
+    }
+
     /// The client's process.
     #[must_use]
     pub fn client(&self) -> &Process {

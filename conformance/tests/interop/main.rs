@@ -5,6 +5,7 @@
 //! which tests the tests.
 
 mod close;
+mod compression;
 mod lifecycle;
 mod link;
 mod misbehaviour;
@@ -89,6 +90,7 @@ const CASES: &[Case] = &[
     case("target_closes_while_the_client_sends", OUR_CLIENT, close::target_closes_while_the_client_sends),
     case("client_half_closes_first", OURS, close::client_half_closes_first),
     case("target_half_closes_first", OURS, close::target_half_closes_first),
+    case("text_travels_compressed", ANY, compression::text_travels_compressed),
     case("garbage_on_the_http_port", OURS, misbehaviour::garbage_on_the_http_port),
     case("http_answers", ANY_SERVER, misbehaviour::http_answers),
     case("wrong_token_is_answered_and_closed", OURS, misbehaviour::wrong_token_is_answered_and_closed),

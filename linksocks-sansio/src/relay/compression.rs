@@ -68,6 +68,12 @@ impl Relay {
         if bytes < run.least {
             return false;
         }
+        if !self.sample(key) {
+            // Streams change: a vain attempt with the whole would take a hundred times as long.
+            return false;
+        }
+        let Some(channel) = self.channels.get_mut(key) else { return false };
+        let outbound = &mut channel.outbound;
         let deflate = self.deflate.get_or_insert_default();
         let compressed = deflate.compress(outbound.plain_payloads().take(count), max.min(bytes - 1));
         outbound.shrink.learn(bytes, compressed.map(<[u8]>::len));
@@ -101,6 +107,12 @@ impl Relay {
         if waits < enough || !channel.outbound.shrink.wants_sample() {
             return false;
         }
+        self.sample(key);
+        true
+    }
+
+    /// Learns from the last bytes that wait. Whether they shrink.
+    fn sample(&mut self, key: ChannelKey) -> bool {
         let Some(channel) = self.channels.get_mut(key) else { return false };
         let outbound = &mut channel.outbound;
         let Some(payload) = outbound.plain_payloads().next_back() else { return false };
@@ -109,7 +121,7 @@ impl Relay {
         let deflate = self.deflate.get_or_insert_default();
         let compressed = deflate.compress([sample], length).map(<[u8]>::len);
         outbound.shrink.learn(length, compressed);
-        true
+        outbound.shrink.ratio().is_some()
     }
 
     /// Whether messages wait for a link that is slower than compressing to this `ratio`.
