@@ -16,6 +16,9 @@ use crate::wire::{DATA_HEADER_LEN, seal_tcp};
 /// The least that may be on its way from a socket to a link.
 const MIN_READ_WINDOW: usize = 64 * 1024;
 
+/// A message below this length is copied when it must wait.
+const COPY_BELOW: usize = 4 * 1024;
+
 /// A message to send after the last Data of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OutboundEnd {
@@ -108,7 +111,12 @@ impl Outbound {
             self.batcher.on_flush(now, carried);
             self.plain.0 += 1;
             self.plain.1 += carried;
-            self.queue.push_back(Sealed { message: seal_tcp(batch.memory, self.channel), carried });
+            let mut message = seal_tcp(batch.memory, self.channel);
+            if !self.queue.is_empty() && message.len() < COPY_BELOW {
+                // While it waits it would pin the whole buffer that the socket was read into.
+                message = Bytes::copy_from_slice(&message);
+            }
+            self.queue.push_back(Sealed { message, carried });
         }
     }
 
@@ -163,6 +171,11 @@ impl Outbound {
     pub(crate) fn finish_with(&mut self, end: OutboundEnd) {
         debug_assert!(self.flush_at().is_none(), "nothing is held back before an end");
         self.end = Some(end);
+    }
+
+    /// Whether no Data waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.batch.is_none()
     }
 
     /// The length of what may be sent next: 0 for an end.

@@ -1,17 +1,17 @@
 //! One WebSocket between two peers: offer → authentication → Hello → ready → close.
 
+mod control;
 mod extensions;
 mod flows;
 mod pace;
 mod receive;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
-use bytes::Bytes;
-
+pub(crate) use control::Control;
 pub use extensions::{EXTENSIONS_HEADER, Extensions};
 pub(crate) use flows::{Flows, Turn};
 pub(crate) use pace::Pace;
@@ -59,7 +59,7 @@ pub(crate) struct Link {
     /// The window that the peer grants to each channel.
     pub(crate) peer_window: Option<u32>,
     /// Messages that go before all Data.
-    pub(crate) control: VecDeque<Bytes>,
+    pub(crate) control: Control,
     pub(crate) flows: Flows,
     pub(crate) pace: Pace,
     /// Whether the relay's list of links to serve contains this one.
@@ -86,7 +86,7 @@ impl Link {
             phase: LinkPhase::Opening,
             extensions,
             peer_window: None,
-            control: VecDeque::new(),
+            control: Control::default(),
             flows: Flows::default(),
             pace: Pace::new(&config.limits),
             scheduled: false,
@@ -114,6 +114,11 @@ impl Link {
     /// Whether messages may still be sent.
     pub(crate) fn is_sending(&self) -> bool {
         !matches!(self.phase, LinkPhase::Opening | LinkPhase::Closed)
+    }
+
+    /// Whether we don't read what the peer sends, so that its silence means nothing.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.budget.is_paused() || self.control.is_congested()
     }
 
     /// The window for reading from the link: small until the peer is known.

@@ -1,7 +1,7 @@
 //! From sockets to links: how much is read, and what of it shares a message.
 
 use super::{Relay, Timer};
-use crate::channel::BatchRules;
+use crate::channel::{BatchRules, Channel};
 use crate::config::BatchingMode;
 use crate::ids::ChannelKey;
 use crate::io::{Output, ReadBuf};
@@ -75,7 +75,7 @@ impl Relay {
         let largest = self.largest_payload(key);
         let ahead = self.collected_ahead(key, largest);
         let Some(channel) = self.channels.get(key) else { return };
-        if !channel.wants_input() {
+        if !channel.is_reading() {
             return;
         }
         if let Some(id) = channel.socket()
@@ -84,6 +84,17 @@ impl Relay {
         {
             self.push(Output::Read { socket: id, credit });
         }
+    }
+
+    /// `bytes` of what was read from a channel's socket have left, or go nowhere: as much again may
+    /// be read.
+    pub(super) fn release_read(&mut self, key: ChannelKey, bytes: usize) {
+        if let Some(id) = self.channels.get(key).and_then(Channel::socket)
+            && let Some(socket) = self.sockets.get_mut(id)
+        {
+            socket.pacer.on_released(bytes);
+        }
+        self.grant_read(key);
     }
 
     /// How much a channel may collect beyond what keeps its link busy.

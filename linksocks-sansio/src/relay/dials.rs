@@ -4,12 +4,20 @@ use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
-use super::{Notice, Relay, Socket, SocketOwner, Timer};
+use super::{Notice, Owner, Relay, Socket, SocketOwner, Timer};
 use crate::dial::{Dial, DialKey, DialOwner};
 use crate::error::{LinkError, SocketError};
-use crate::ids::{QueryId, SocketId};
+use crate::ids::{LinkId, QueryId, SocketId};
 use crate::io::{Action, ReadCredit};
 use crate::socks5::{Host, TargetAddr};
+
+/// What one owner has under way.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Dialing {
+    dials: usize,
+    /// Whether or not somebody still waits for the answer.
+    lookups: usize,
+}
 
 /// How a dial ends without a connection.
 #[derive(Clone, Copy, Debug)]
@@ -19,14 +27,40 @@ pub(super) enum DialFailure {
 }
 
 impl Relay {
-    pub(crate) fn start_dial(&mut self, owner: DialOwner, target: TargetAddr) -> DialKey {
+    /// Whether the owner of a link has so much under way that another dial has to be refused.
+    pub(super) fn is_dialing_enough(&self, link: LinkId) -> bool {
+        let limits = &self.config.limits;
+        let payer = self.links.get(link).and_then(|link| link.owner);
+        payer.and_then(|payer| self.dialing.get(&payer)).is_some_and(|dialing| {
+            dialing.dials >= limits.dials_per_client || dialing.lookups >= limits.lookups_per_client
+        })
+    }
+
+    fn count_dialing(&mut self, payer: Option<Owner>, change: impl FnOnce(&mut Dialing)) {
+        let Some(payer) = payer else { return };
+        let dialing = self.dialing.entry(payer).or_default();
+        change(dialing);
+        if *dialing == Dialing::default() {
+            self.dialing.remove(&payer);
+        }
+    }
+
+    /// `payer`: whose limits it counts against.
+    pub(crate) fn start_dial(
+        &mut self,
+        owner: DialOwner,
+        payer: Option<Owner>,
+        target: TargetAddr,
+    ) -> DialKey {
         let host = target.host.clone();
-        let key = self.dials.insert(Dial::new(owner, target));
+        let key = self.dials.insert(Dial::new(owner, payer, target));
+        self.count_dialing(payer, |dialing| dialing.dials += 1);
         self.set_timer(Timer::Dial(key), self.config.timeouts.dial);
         match host {
             Host::Ip(address) => self.set_dial_addresses(key, [address]),
             Host::Name(host) => {
-                let query = self.queries.insert(key);
+                let query = self.queries.insert((key, payer));
+                self.count_dialing(payer, |dialing| dialing.lookups += 1);
                 if let Some(dial) = self.dials.get_mut(key) {
                     dial.query = Some(query);
                 }
@@ -37,7 +71,8 @@ impl Relay {
     }
 
     pub(crate) fn on_resolved(&mut self, query: QueryId, result: Result<SmallVec<[IpAddr; 4]>, SocketError>) {
-        let Some(key) = self.queries.remove(query) else { return };
+        let Some((key, payer)) = self.queries.remove(query) else { return };
+        self.count_dialing(payer, |dialing| dialing.lookups -= 1);
         let Some(dial) = self.dials.get_mut(key) else { return };
         dial.query = None;
         match result {
@@ -141,9 +176,8 @@ impl Relay {
         let dial = self.dials.remove(key)?;
         self.timers.cancel(Timer::Dial(key));
         self.timers.cancel(Timer::DialStagger(key));
-        if let Some(query) = dial.query {
-            self.queries.remove(query);
-        }
+        self.count_dialing(dial.payer, |dialing| dialing.dials -= 1);
+        // An unanswered query stays and counts: it is still work for the driver.
         Some(dial)
     }
 

@@ -7,6 +7,7 @@ mod batching;
 mod channels;
 mod compression;
 mod dials;
+mod early;
 mod links;
 mod memory;
 mod opening;
@@ -24,9 +25,9 @@ use crate::arena::Arena;
 use crate::channel::{Channel, EarlyInput, Origin, ReadPacer};
 use crate::config::{BatchingConfig, Limits, RelayConfig};
 use crate::dial::{Dial, DialKey};
-use crate::error::{LinkError, OpenError};
+use crate::error::{LinkError, OpenError, StopReason};
 use crate::event::Event;
-use crate::ids::{ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
+use crate::ids::{ChannelId, ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
 use crate::io::{Action, Command, Input, Output};
 use crate::link::{Link, LinkEnd, ReceiveBudget};
 use crate::rng::EngineRng;
@@ -36,6 +37,8 @@ use crate::stats::Stats;
 use crate::timer::{Due, TimerQueue};
 use crate::wire;
 use crate::wire::gzip::Deflate;
+use dials::Dialing;
+use early::EarlyData;
 use shutdown::Shutdown;
 
 pub(crate) use links::{Ending, close_code};
@@ -79,12 +82,16 @@ pub(crate) enum Timer {
     HalfClose(ChannelKey),
     /// Bytes have waited long enough for more to share a message with them.
     Batch(ChannelKey),
+    /// A socket must have taken some of the last bytes of a channel.
+    LastBytes(ChannelKey),
     /// A dial must be done.
     Dial(DialKey),
     /// Another address is tried beside a silent one.
     DialStagger(DialKey),
     /// A SOCKS request must be complete.
     Handshake(SocketId),
+    /// Early Data of an owner has been kept long enough.
+    Early(Owner),
     /// Look for stalled channels: of a link, or of all lost links.
     Stall(Option<LinkId>),
     /// Shutting down must make its next step.
@@ -110,10 +117,12 @@ impl Timer {
             Self::LinkLogin(_)
             | Self::Response(_)
             | Self::HalfClose(_)
+            | Self::LastBytes(_)
             | Self::Dial(_)
             | Self::Handshake(_)
             | Self::Stall(_) => true,
             Self::LinkKeepAlive(_)
+            | Self::Early(_)
             | Self::LinkClose(_)
             | Self::Batch(_)
             | Self::DialStagger(_)
@@ -125,6 +134,15 @@ impl Timer {
 
 /// Whose channel ids a link may refer to: a token, by its place in the configuration, and a process.
 pub(crate) type Owner = (usize, InstanceId);
+
+/// What the links of one owner share: a channel is used on the link that it was opened on, but
+/// known on all.
+#[derive(Debug, Default)]
+struct Owned {
+    links: usize,
+    channels: BTreeMap<ChannelId, ChannelKey>,
+    early: EarlyData,
+}
 
 /// Whose links these are, or why the client is turned away.
 pub(crate) type Login = Result<Owner, &'static str>;
@@ -187,9 +205,9 @@ pub(crate) struct Relay {
     sockets: Arena<SocketId, Socket>,
     listeners: Arena<ListenerId, Listener>,
     dials: Arena<DialKey, Dial>,
-    queries: Arena<QueryId, DialKey>,
-    /// The links of a process: a channel is used on the link it was opened on, but known on all.
-    owners: BTreeMap<Owner, Vec<LinkId>>,
+    queries: Arena<QueryId, (DialKey, Option<Owner>)>,
+    dialing: BTreeMap<Owner, Dialing>,
+    owners: BTreeMap<Owner, Owned>,
     outputs: VecDeque<Output>,
     /// Links that may have something to send.
     sendable: VecDeque<LinkId>,
@@ -199,6 +217,7 @@ pub(crate) struct Relay {
     /// Made when it is needed first.
     deflate: Option<Box<Deflate>>,
     shutdown: Shutdown,
+    stop_reason: StopReason,
     /// The code of the close frames that tell peers of the shutdown.
     farewell: u16,
 }
@@ -218,6 +237,7 @@ impl Relay {
             listeners: Arena::default(),
             dials: Arena::default(),
             queries: Arena::default(),
+            dialing: BTreeMap::new(),
             owners: BTreeMap::new(),
             outputs: VecDeque::new(),
             sendable: VecDeque::new(),
@@ -225,6 +245,7 @@ impl Relay {
             totals: Stats::default(),
             deflate: None,
             shutdown: Shutdown::No,
+            stop_reason: StopReason::Shutdown,
             farewell,
             config,
         }
@@ -261,9 +282,11 @@ impl Relay {
             Timer::Response(channel) => self.on_response_timeout(channel),
             Timer::HalfClose(channel) => self.on_half_close_timeout(channel),
             Timer::Batch(channel) => self.flush(channel),
+            Timer::LastBytes(channel) => self.on_last_bytes_timeout(channel),
             Timer::Dial(dial) => self.on_dial_timeout(dial),
             Timer::DialStagger(dial) => self.try_next_address(dial),
             Timer::Handshake(socket) => self.on_handshake_timeout(socket),
+            Timer::Early(owner) => self.on_early_timeout(owner),
             Timer::Stall(link) => self.on_stall_check(link),
             Timer::Shutdown => self.on_shutdown_timer(),
             Timer::Engine(timer) => return Some(timer),
@@ -287,7 +310,7 @@ impl Relay {
             Input::SocketWritten { socket, bytes } => self.on_socket_written(socket, bytes),
             Input::SocketClosed { socket } => self.on_socket_closed(socket),
             Input::Resolved { query, result } => self.on_resolved(query, result),
-            Input::Command(Command::Shutdown { drain }) => self.begin_shutdown(drain),
+            Input::Command(Command::Shutdown { drain }) => self.begin_shutdown(drain, StopReason::Shutdown),
             Input::Command(Command::Open { .. })
             | Input::LinkOffered { .. }
             | Input::LinkOpened { .. }

@@ -98,7 +98,7 @@ impl Relay {
 
     pub(crate) fn on_socket_failed(&mut self, id: SocketId, error: SocketError) {
         match self.forget_socket(id).map(|socket| socket.owner) {
-            Some(SocketOwner::Socks(session)) => self.on_socks_failed(id, &session, error),
+            Some(SocketOwner::Socks(session)) => self.on_socks_failed(&session, error),
             Some(SocketOwner::Channel(channel)) => self.on_local_failure(channel, error),
             Some(SocketOwner::Dial(dial)) => self.on_attempt_failed(dial, id, error),
             Some(SocketOwner::Closing) | None => {}
