@@ -127,6 +127,10 @@ pub struct RelayConfig {
     pub limits: Limits,
     /// What to negotiate with peers of our own kind.
     pub extensions: ExtensionConfig,
+    /// How bytes of streams become messages.
+    pub batching: BatchingConfig,
+    /// Which messages are compressed.
+    pub compression: CompressionConfig,
     /// The proxy through which targets are connected to (`--upstream-proxy` of a server), with their
     /// names unresolved. Default none. For TCP only: with it, UDP is refused.
     pub upstream: Option<UpstreamProxy>,
@@ -296,5 +300,97 @@ impl ExtensionConfig {
 impl Default for ExtensionConfig {
     fn default() -> Self {
         Self { window: 1024 * 1024, finish: true }
+    }
+}
+
+/// How the bytes that are read from a socket become messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchingConfig {
+    /// What may wait for more. Default [`BatchingMode::Adaptive`].
+    pub mode: BatchingMode,
+    /// For how long.
+    pub delay: BatchDelay,
+    /// The largest read, and the largest batch, in bytes; what the link can carry in
+    /// [`Limits::message_time`] and [`Limits::message_max`] limit both as well. At least
+    /// [`BatchingConfig::LEAST_BUFFER`]. Default 1 MiB (real).
+    pub buffer_size: usize,
+}
+
+impl BatchingConfig {
+    /// A smaller [`BatchingConfig::buffer_size`] is taken for this.
+    pub const LEAST_BUFFER: usize = 256;
+}
+
+impl Default for BatchingConfig {
+    fn default() -> Self {
+        Self { mode: BatchingMode::default(), delay: BatchDelay::default(), buffer_size: MIB }
+    }
+}
+
+/// Which bytes may wait for more to share a message with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchingMode {
+    /// None: every read becomes a message.
+    Off,
+    /// Those of busy channels, but only while the link can't take them anyway: costs no time.
+    #[default]
+    Adaptive,
+    /// Those of busy channels, until the batch is full or its time is over, whatever the link
+    /// does, as in real programs: the fewest messages.
+    Literal,
+}
+
+/// The delay of batches. A channel starts without; above 256 KiB/s it gets the shortest delay, and
+/// with each batch a tenth of the range more; below 128 KiB/s it loses it; in between it halves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchDelay {
+    pub(crate) min: Duration,
+    pub(crate) max: Duration,
+}
+
+impl BatchDelay {
+    /// A range of delays; if `max` is below `min`, it is taken for `min`.
+    #[must_use]
+    pub fn new(min: Duration, max: Duration) -> Self {
+        Self { min, max: max.max(min) }
+    }
+}
+
+/// 20 to 500 ms (published page).
+impl Default for BatchDelay {
+    fn default() -> Self {
+        Self { min: Duration::from_millis(20), max: Duration::from_millis(500) }
+    }
+}
+
+/// Which payloads are sent as gzip. Without the feature `gzip`: none.
+///
+/// Only payloads of which a sample shrinks are compressed, and sent compressed only if they have
+/// become smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompressionConfig {
+    /// Payloads of at least so many bytes; 0 = none. Payloads never exceed
+    /// [`Limits::message_max`]. Default 512 KiB (published page).
+    pub threshold: usize,
+    /// Compress also when the link is so fast that it costs time. Otherwise only what waits for a
+    /// slow link is compressed, and if the link is too slow for messages of `threshold` bytes,
+    /// smaller ones: as much as makes one message that the link carries in
+    /// [`Limits::message_time`]. Default false.
+    pub always: bool,
+}
+
+impl CompressionConfig {
+    /// Nothing is compressed.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self { threshold: 0, always: false }
+    }
+}
+
+impl Default for CompressionConfig {
+    fn default() -> Self {
+        Self { threshold: 512 * KIB, always: false }
     }
 }

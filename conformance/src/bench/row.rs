@@ -39,6 +39,8 @@ pub enum Row {
     Connections,
     /// 64 bytes back and forth on an otherwise idle tunnel.
     PingPong,
+    /// 64 bytes back and forth beside eight bulk downloads.
+    LoadedPingPong,
     /// 1 KiB back and forth on 100 connections at once.
     Requests,
     /// A target sends 256 KiB and closes: time until its client has all bytes and their end.
@@ -80,6 +82,11 @@ static DOWN_16: [Metric; 2] =
 static UP_16: [Metric; 2] = [more("bulk up, 16 streams", "MiB/s"), less("  CPU of both programs", "s/GiB")];
 static CONNECTIONS: [Metric; 1] = [more("connections, 64 at once", "1/s")];
 static PING_PONG: [Metric; 2] = [less("64 B ping-pong, median", "µs"), less("  99th percentile", "µs")];
+static LOADED_PING_PONG: [Metric; 3] = [
+    less("ping-pong under load, median", "µs"),
+    less("  99th percentile", "µs"),
+    more("  bulk down, 8 streams", "MiB/s"),
+];
 static REQUESTS: [Metric; 1] = [more("1 KiB requests, 100 at once", "1/s")];
 static CLOSE: [Metric; 1] = [less("256 KiB, then close", "ms")];
 
@@ -100,6 +107,7 @@ impl Row {
             Self::Up16 => &UP_16,
             Self::Connections => &CONNECTIONS,
             Self::PingPong => &PING_PONG,
+            Self::LoadedPingPong => &LOADED_PING_PONG,
             Self::Requests => &REQUESTS,
             Self::Close => &CLOSE,
         }
@@ -117,6 +125,7 @@ impl Row {
             Self::Up16 => bulk(peer, Direction::Up, 16, duration)?,
             Self::Connections => connections(peer, duration)?,
             Self::PingPong => ping_pong(peer, duration)?,
+            Self::LoadedPingPong => loaded_ping_pong(peer, duration)?,
             Self::Requests => requests(peer, duration)?,
             Self::Close => close(peer, duration)?,
         };
@@ -126,6 +135,27 @@ impl Row {
 
 /// Throughput at the receiving end, and CPU time per amount where the system tells it.
 fn bulk(peer: &Running, direction: Direction, streams: u64, duration: Duration) -> Result<Vec<f64>, Error> {
+    beside(peer, direction, streams, duration, |load| {
+        let (started, bytes, cpu) = (Instant::now(), load.total_received(), peer.cpu_time());
+        thread::sleep(duration);
+        let (took, bytes) = (started.elapsed(), (load.total_received() - bytes) as f64);
+        let cpu = peer.cpu_time().zip(cpu).map(|(after, before)| after - before);
+        if bytes == 0.0 {
+            return Err(Error::Stalled);
+        }
+        let rate = bytes / MIB / took.as_secs_f64();
+        Ok([Some(rate), cpu.map(|cpu| cpu.as_secs_f64() / (bytes / GIB))].into_iter().flatten().collect())
+    })
+}
+
+/// Does `work` beside bulk streams.
+fn beside<T>(
+    peer: &Running,
+    direction: Direction,
+    streams: u64,
+    duration: Duration,
+    work: impl FnOnce(&Load) -> Result<T, Error>,
+) -> Result<T, Error> {
     let load = Arc::new(Load::new(streams));
     let target = Target::local({
         let load = Arc::clone(&load);
@@ -140,7 +170,7 @@ fn bulk(peer: &Running, direction: Direction, streams: u64, duration: Duration) 
         ask(&mut stream, key, ENDLESS)?;
         connections.push((key, stream.try_clone()?, stream));
     }
-    let values = thread::scope(|scope| {
+    let result = thread::scope(|scope| {
         let load = &load;
         let mut handles = Vec::new();
         for (key, handle, mut stream) in connections {
@@ -155,23 +185,16 @@ fn bulk(peer: &Running, direction: Direction, streams: u64, duration: Duration) 
         }
         // Windows and buffers grow first.
         thread::sleep(duration / 4);
-        let (started, bytes, cpu) = (Instant::now(), load.total_received(), peer.cpu_time());
-        thread::sleep(duration);
-        let (took, bytes) = (started.elapsed(), (load.total_received() - bytes) as f64);
-        let cpu = peer.cpu_time().zip(cpu).map(|(after, before)| after - before);
+        let result = work(load);
         load.stop();
         for handle in handles {
             // Wakes its thread; a stream that is already gone needs no waking.
             let _ = handle.shutdown(Shutdown::Both);
         }
-        let rate = bytes / MIB / took.as_secs_f64();
-        [Some(rate), cpu.map(|cpu| cpu.as_secs_f64() / (bytes / GIB))]
+        result
     });
     load.outcome().map_err(Error::Stream)?;
-    match values {
-        [Some(0.0), _] => Err(Error::Stalled),
-        values => Ok(values.into_iter().flatten().collect()),
-    }
+    result
 }
 
 fn connections(peer: &Running, duration: Duration) -> Result<Vec<f64>, Error> {
@@ -194,6 +217,17 @@ fn ping_pong(peer: &Running, duration: Duration) -> Result<Vec<f64>, Error> {
     took.sort_unstable();
     let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e6;
     Ok(vec![at(0.5), at(0.99)])
+}
+
+/// That, and the throughput of what it has to get past.
+fn loaded_ping_pong(peer: &Running, duration: Duration) -> Result<Vec<f64>, Error> {
+    beside(peer, Direction::Down, 8, duration, |load| {
+        let (started, bytes) = (Instant::now(), load.total_received());
+        let mut values = ping_pong(peer, duration)?;
+        let bytes = (load.total_received() - bytes) as f64;
+        values.push(bytes / MIB / started.elapsed().as_secs_f64());
+        Ok(values)
+    })
 }
 
 fn requests(peer: &Running, duration: Duration) -> Result<Vec<f64>, Error> {

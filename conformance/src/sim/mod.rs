@@ -9,6 +9,7 @@
 //! | [`app`] | SOCKS5 clients and targets that follow scripts |
 //! | [`model`] | what truly happened |
 //! | [`check`] | what must hold, one file per rule |
+//! | [`load`] | how long small messages take beside large ones |
 //!
 //! A run has two phases. First faults occur, and whatever happens must be *safe*: no wrong byte, no
 //! truncated stream that looks whole, no rule of the contract broken. Then nothing fails any more,
@@ -23,6 +24,7 @@ mod clock;
 mod dice;
 mod frame;
 pub mod host;
+pub mod load;
 pub mod model;
 pub mod net;
 mod pattern;

@@ -5,6 +5,7 @@
 //! which tests the tests.
 
 mod close;
+mod compression;
 mod lifecycle;
 mod link;
 mod misbehaviour;
@@ -117,6 +118,7 @@ const CASES: &[Case] = &[
     case("upstream_socks5", ANY, proxy::upstream_socks5),
     case("upstream_http", OUR_SERVER, proxy::upstream_http),
     case("link_through_a_proxy", ANY, proxy::link_through_a_proxy),
+    case("text_travels_compressed", ANY, compression::text_travels_compressed),
     case("garbage_on_the_http_port", OURS, misbehaviour::garbage_on_the_http_port),
     case("http_answers", ANY_SERVER, misbehaviour::http_answers),
     case("wrong_token_is_answered_and_closed", OURS, misbehaviour::wrong_token_is_answered_and_closed),

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use super::flow::FlowArgs;
+
 const KEY_FLAGS: &str = "Key flags";
 pub(super) const OTHER_FLAGS: &str = "Other flags";
 
@@ -128,6 +130,9 @@ pub(super) struct ClientArgs {
     #[arg(value_name = "MODE", value_parser = direct_mode, hide_possible_values = true)]
     pub(super) direct_mode: DirectMode,
 
+    #[command(flatten)]
+    pub(super) flow: FlowArgs,
+
     /// Show debug logs (-dd for trace logs)
     #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]
     pub(super) debug: u8,
@@ -168,6 +173,9 @@ pub(super) struct ServerArgs {
     #[cfg(feature = "tls")]
     #[arg(long, env = "LINKSOCKS_TLS_KEY", help_heading = OTHER_FLAGS, value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) flow: FlowArgs,
 
     /// Show debug logs (-dd for trace logs)
     #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]
@@ -266,7 +274,6 @@ pub(super) const SERVER_LATER: &[Later] = &[
     Later::switch("reverse").short('r'),
     Later::value("connector-token").short('c').variable("LINKSOCKS_CONNECTOR_TOKEN"),
     Later::switch("connector-autonomy").short('a').variable("LINKSOCKS_CONNECTOR_AUTONOMY"),
-    Later::value("buffer-size").short('b'),
     Later::value("socks-host").short('s'),
     Later::value("socks-port").short('p'),
     Later::value("socks-username").short('n'),

@@ -116,6 +116,7 @@ fn config(
         None if args.no_env_proxy => LinkProxy::Direct,
         None => proxy::from_environment(environment, &config.server)?,
     };
+    args.flow.apply(&mut config.relay);
     let username = args.socks_username.as_deref().unwrap_or_default();
     let password = args.socks_password.as_deref().unwrap_or_default();
     if !(username.is_empty() && password.is_empty()) {
@@ -168,6 +169,7 @@ mod tests {
         assert!(config.headers.is_empty() && config.server_name.is_none());
         assert!(config.token.is_anonymous() && config.credentials.is_none());
         assert!(!config.listen_early && config.reconnect && config.links == 1);
+        assert_eq!(configure("-b 4096").unwrap().relay.batching.buffer_size, 4096);
     }
 
     #[test]

@@ -5,7 +5,9 @@
 mod args;
 mod client;
 mod demo;
+mod duration;
 mod events;
+mod flow;
 mod log;
 mod parse;
 mod proxy;

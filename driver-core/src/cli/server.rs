@@ -33,6 +33,7 @@ pub(super) async fn run<R: Runtime>(
     let mut config = ServerConfig::forward(Token::new(token.as_str())?)?;
     config.relay.upstream = proxy::upstream(args.upstream_proxy.as_deref())?;
     let upstream = config.relay.upstream.clone();
+    args.flow.apply(&mut config.relay);
 
     let server = Server::builder(config).bind(listen);
     #[cfg(feature = "tls")]

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use crate::config::Limits;
-#[cfg(feature = "gzip")]
 use crate::wire::gzip::Inflate;
 
 /// A payload below this length is copied when it must wait: as a slice it would pin the whole
@@ -39,6 +38,8 @@ pub(crate) struct Inbound {
     bytes: usize,
     /// Wire bytes that have ceased to wait since [`Inbound::take_released`].
     released: usize,
+    /// What has been popped of gzip payloads since [`Inbound::take_inflated`].
+    inflated: usize,
     pub(crate) end: Option<InboundEnd>,
 }
 
@@ -48,7 +49,6 @@ enum Waiting {
     /// As it came; `Inflating` once it is first in the queue.
     Gzip(Bytes),
     /// The inflater, and what it is charged: the compressed length.
-    #[cfg(feature = "gzip")]
     Inflating(Box<Inflate>, usize),
 }
 
@@ -91,18 +91,15 @@ impl Inbound {
                     self.release(payload.len());
                     return Ok(Some(payload));
                 }
-                #[cfg(not(feature = "gzip"))]
-                Some(Waiting::Gzip(_)) => return Err(BadPayload),
-                #[cfg(feature = "gzip")]
                 Some(Waiting::Gzip(payload)) => {
                     let charge = payload.len();
                     let inflate = Box::new(Inflate::new(payload, Limits::MAX_MESSAGE));
                     self.waiting.push_front(Waiting::Inflating(inflate, charge));
                 }
-                #[cfg(feature = "gzip")]
                 Some(Waiting::Inflating(mut inflate, charge)) => {
                     if let Some(chunk) = inflate.next_chunk(JOIN_LIMIT).map_err(|_| BadPayload)? {
                         self.waiting.push_front(Waiting::Inflating(inflate, charge));
+                        self.inflated += chunk.len();
                         return Ok(Some(chunk));
                     }
                     self.release(charge);
@@ -137,6 +134,11 @@ impl Inbound {
     /// How many payload bytes, as on the wire, have been popped since the last call.
     pub(crate) fn take_released(&mut self) -> usize {
         std::mem::take(&mut self.released)
+    }
+
+    /// How many bytes of gzip payloads, inflated, have been popped since the last call.
+    pub(crate) fn take_inflated(&mut self) -> usize {
+        std::mem::take(&mut self.inflated)
     }
 
     /// Drops what waits.

@@ -1,14 +1,20 @@
 //! One multiplexed TCP stream: its two directions and where it stands.
 
+mod batch;
+mod batcher;
 mod inbound;
 mod outbound;
+mod shrink;
 
 use std::time::Instant;
 
 use bytes::BytesMut;
 
+pub(crate) use batch::BatchRules;
+pub(crate) use batcher::Batcher;
 pub(crate) use inbound::{Inbound, InboundEnd};
 pub(crate) use outbound::{Next, Outbound, OutboundEnd, ReadPacer};
+pub(crate) use shrink::Shrink;
 
 use crate::dial::DialKey;
 use crate::error::ChannelError;

@@ -1,11 +1,17 @@
 //! The direction socket → link of a channel: messages that wait for the link.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
+use super::batch::{Batch, BatchRules};
+use super::{Batcher, Shrink};
+use crate::config::BatchingMode;
+use crate::ids::ChannelId;
 use crate::io::ReadCredit;
-use crate::wire::DATA_HEADER_LEN;
+use crate::link::Turn;
+use crate::wire::{DATA_HEADER_LEN, seal_tcp};
 
 /// The least that may be on its way from a socket to a link.
 const MIN_READ_WINDOW: usize = 64 * 1024;
@@ -25,74 +31,180 @@ pub(crate) enum OutboundEnd {
 /// What comes next from a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    Data(Bytes),
+    Data(Sealed),
     End(OutboundEnd),
 }
 
-/// Sealed Data messages of a channel, and the end behind them.
+/// A complete Data message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    pub(crate) message: Bytes,
+    /// How many bytes of the stream it carries.
+    pub(crate) carried: usize,
+}
+
+/// Data messages of a channel, and the end behind them.
 #[derive(Debug)]
 pub(crate) struct Outbound {
-    queue: VecDeque<Bytes>,
+    channel: ChannelId,
+    queue: VecDeque<Sealed>,
+    /// Behind the queue: bytes that more may join.
+    batch: Option<Batch>,
+    batcher: Batcher,
+    /// How many messages at the end of the queue are not compressed, and what they carry.
+    plain: (usize, usize),
+    pub(crate) shrink: Shrink,
+    /// The lengths of all messages.
     bytes: usize,
     end: Option<OutboundEnd>,
     /// What the peer lets us send in whole messages; `None` without the window extension.
     credit: Option<u64>,
-    /// Deficit round robin: what may be sent in this round.
-    pub(crate) deficit: isize,
-    /// Whether the link's scheduler knows of us.
-    pub(crate) scheduled: bool,
+    pub(crate) turn: Turn,
 }
 
 impl Outbound {
-    pub(crate) fn new(window: Option<u32>) -> Self {
+    pub(crate) fn new(channel: ChannelId, window: Option<u32>, batcher: Batcher) -> Self {
         Self {
+            channel,
             queue: VecDeque::new(),
+            batch: None,
+            batcher,
+            plain: (0, 0),
+            shrink: Shrink::default(),
             bytes: 0,
             end: None,
             credit: window.map(u64::from),
-            deficit: 0,
-            scheduled: false,
+            turn: Turn::default(),
         }
     }
 
-    pub(crate) fn push(&mut self, mut message: Bytes) {
-        if !self.queue.is_empty() && message.len() < COPY_BELOW {
-            // While it waits it would pin the whole buffer that the socket was read into.
-            message = Bytes::copy_from_slice(&message);
+    /// Adds bytes that were read from the socket, behind headroom for the header. Returns how many
+    /// had to be copied.
+    pub(crate) fn add(&mut self, now: Instant, memory: BytesMut, rules: &BatchRules) -> usize {
+        let length = memory.len() - DATA_HEADER_LEN;
+        if self.batch.as_ref().is_some_and(|batch| !batch.takes(length, now, rules)) {
+            self.flush(now);
         }
-        self.bytes += message.len();
-        self.queue.push_back(message);
+        let delay = if rules.mode == BatchingMode::Off { Duration::ZERO } else { self.batcher.delay() };
+        let before = self.batch.as_ref().map_or(0, |batch| batch.memory.len());
+        let mut copied = 0;
+        let batch = match self.batch.take() {
+            Some(mut batch) => {
+                copied = batch.join(&memory[DATA_HEADER_LEN..], rules);
+                batch
+            }
+            None => Batch { memory, closes: now + delay, held: rules.mode == BatchingMode::Literal },
+        };
+        self.bytes += batch.memory.len() - before;
+        let full = batch.carried() >= rules.full();
+        self.batch = Some(batch);
+        if full || delay.is_zero() {
+            self.flush(now);
+        }
+        copied
+    }
+
+    /// Completes what waits for more.
+    pub(crate) fn flush(&mut self, now: Instant) {
+        if let Some(batch) = self.batch.take() {
+            let carried = batch.carried();
+            self.batcher.on_flush(now, carried);
+            self.plain.0 += 1;
+            self.plain.1 += carried;
+            let mut message = seal_tcp(batch.memory, self.channel);
+            if !self.queue.is_empty() && message.len() < COPY_BELOW {
+                // While it waits it would pin the whole buffer that the socket was read into.
+                message = Bytes::copy_from_slice(&message);
+            }
+            self.queue.push_back(Sealed { message, carried });
+        }
+    }
+
+    /// When bytes that are held back must be flushed.
+    pub(crate) fn flush_at(&self) -> Option<Instant> {
+        self.batch.as_ref().filter(|batch| batch.held).map(|batch| batch.closes)
+    }
+
+    /// Whether reads are joined now, as far as the speed of the channel decides.
+    pub(crate) fn is_batching(&self) -> bool {
+        !self.batcher.delay().is_zero()
+    }
+
+    /// The lengths of all messages that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How much of the stream waits, complete and not compressed, behind all that is compressed.
+    pub(crate) fn plain_bytes(&self) -> usize {
+        self.plain.1
+    }
+
+    /// The payloads of those messages.
+    pub(crate) fn plain_payloads(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.queue.range(self.first_plain()..).map(|sealed| &sealed.message[DATA_HEADER_LEN..])
+    }
+
+    /// Replaces the first `count` of those messages by a compressed one. Returns by how many bytes
+    /// less waits now.
+    pub(crate) fn replace_plain(&mut self, count: usize, message: Bytes) -> usize {
+        let first = self.first_plain();
+        let (mut replaced, mut carried) = (0, 0);
+        for sealed in self.queue.drain(first..first + count) {
+            replaced += sealed.message.len();
+            carried += sealed.carried;
+        }
+        debug_assert!(message.len() <= replaced, "compressing makes smaller");
+        self.plain.0 -= count;
+        self.plain.1 -= carried;
+        self.bytes -= replaced - message.len();
+        let saved = replaced - message.len();
+        self.queue.insert(first, Sealed { message, carried });
+        saved
+    }
+
+    fn first_plain(&self) -> usize {
+        self.queue.len() - self.plain.0
     }
 
     /// Puts an end behind the last message; a later end replaces an earlier one.
     pub(crate) fn finish_with(&mut self, end: OutboundEnd) {
+        debug_assert!(self.flush_at().is_none(), "nothing is held back before an end");
         self.end = Some(end);
     }
 
     /// Whether no Data waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.batch.is_none()
     }
 
-    /// Whether something may be sent now.
-    pub(crate) fn is_sendable(&self) -> bool {
-        match self.queue.front() {
-            Some(message) => self.credit.is_none_or(|credit| credit >= message.len() as u64),
-            None => self.end.is_some(),
-        }
+    /// The length of what may be sent next: 0 for an end.
+    pub(crate) fn sendable(&self) -> Option<usize> {
+        let length = match (self.queue.front(), &self.batch) {
+            (Some(sealed), _) => sealed.message.len(),
+            (None, Some(batch)) if batch.held => return None,
+            (None, Some(batch)) => batch.memory.len(),
+            (None, None) => return self.end.is_some().then_some(0),
+        };
+        self.credit.is_none_or(|credit| credit >= length as u64).then_some(length)
     }
 
     /// Takes what comes next, if it may be sent.
-    pub(crate) fn pop(&mut self) -> Option<Next> {
-        if !self.is_sendable() {
-            return None;
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Next> {
+        self.sendable()?;
+        if self.queue.is_empty() {
+            self.flush(now);
         }
-        let Some(message) = self.queue.pop_front() else { return self.end.take().map(Next::End) };
-        self.bytes -= message.len();
+        let Some(sealed) = self.queue.pop_front() else { return self.end.take().map(Next::End) };
+        if self.plain.0 > self.queue.len() {
+            self.plain.0 -= 1;
+            self.plain.1 -= sealed.carried;
+        }
+        self.bytes -= sealed.message.len();
         if let Some(credit) = &mut self.credit {
-            *credit -= message.len() as u64;
+            *credit -= sealed.message.len() as u64;
         }
-        Some(Next::Data(message))
+        Some(Next::Data(sealed))
     }
 
     /// The peer lets us send more. Nothing without the window extension.
@@ -105,6 +217,8 @@ impl Outbound {
     /// Drops what waits, and returns how many bytes that were.
     pub(crate) fn clear(&mut self) -> usize {
         self.queue.clear();
+        self.batch = None;
+        self.plain = (0, 0);
         self.end = None;
         std::mem::take(&mut self.bytes)
     }
@@ -164,10 +278,11 @@ impl ReadPacer {
         self.outstanding = self.outstanding.saturating_sub(bytes);
     }
 
-    /// Grants more once half of the window is used. `longest` is the longest message allowed.
-    pub(crate) fn top_up(&mut self, longest: usize) -> Option<ReadCredit> {
-        self.chunk = self.chunk.min(longest.saturating_sub(DATA_HEADER_LEN)).max(1);
-        let window = (self.chunk * 2).max(MIN_READ_WINDOW);
+    /// Grants more once half of the window is used. `largest` is the largest read allowed, `ahead`
+    /// what may be collected beyond what keeps the link busy.
+    pub(crate) fn top_up(&mut self, largest: usize, ahead: usize) -> Option<ReadCredit> {
+        self.chunk = self.chunk.min(largest).max(1);
+        let window = (self.chunk * 2).max(MIN_READ_WINDOW) + ahead;
         if self.outstanding > window / 2 {
             return None;
         }
@@ -179,37 +294,139 @@ impl ReadPacer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Next, Outbound, OutboundEnd, ReadPacer};
+    use std::time::{Duration, Instant};
+
     use bytes::Bytes;
+
+    use super::{BatchRules, Batcher, Next, Outbound, OutboundEnd, ReadPacer};
+    use crate::config::{BatchDelay, BatchingMode};
+    use crate::ids::ChannelId;
+    use crate::io::ReadBuf;
+    use crate::tests::epoch;
+    use crate::wire::{DATA_HEADER_LEN, Message, decode};
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    fn outbound(window: Option<u32>) -> Outbound {
+        Outbound::new(ChannelId([7; 16]), window, Batcher::new(BatchDelay::default(), epoch()))
+    }
+
+    const fn rules(mode: BatchingMode) -> BatchRules {
+        BatchRules { mode, limit: 1000, compressible: usize::MAX }
+    }
+
+    fn add(outbound: &mut Outbound, now: Instant, payload: &[u8], mode: BatchingMode) -> usize {
+        outbound.add(now, ReadBuf::copy_from(payload).into_memory(), &rules(mode))
+    }
+
+    /// The payloads that may be sent now.
+    fn sent(outbound: &mut Outbound, now: Instant) -> Vec<Bytes> {
+        let mut payloads = Vec::new();
+        while let Some(Next::Data(sealed)) = outbound.pop(now) {
+            let Message::Data(data) = decode(sealed.message).unwrap().message else { panic!("Data") };
+            assert_eq!((data.payload.len(), data.channel), (sealed.carried, ChannelId([7; 16])));
+            payloads.push(data.payload);
+        }
+        payloads
+    }
+
+    /// An outbound whose channel is so busy that it waits 20 ms.
+    fn busy(mode: BatchingMode) -> (Outbound, Instant) {
+        let mut outbound = outbound(None);
+        let now = epoch() + 2 * MILLISECOND;
+        add(&mut outbound, now, &[1; 900], mode);
+        assert_eq!((sent(&mut outbound, now).len(), outbound.bytes()), (1, 0));
+        assert!(outbound.is_batching());
+        (outbound, now)
+    }
 
     #[test]
     fn the_end_comes_after_the_last_message_and_credit_is_respected() {
-        let mut outbound = Outbound::new(Some(10));
-        outbound.push(Bytes::from_static(b"12345678"));
-        outbound.push(Bytes::from_static(b"123"));
+        let mut outbound = outbound(Some(24 + 8 + 24 + 2));
+        for payload in [&b"12345678"[..], b"123"] {
+            add(&mut outbound, epoch(), payload, BatchingMode::Adaptive);
+        }
         outbound.finish_with(OutboundEnd::Finish);
-        assert!(matches!(outbound.pop(), Some(Next::Data(_))));
-        assert_eq!(outbound.pop(), None, "2 of 10 left");
+        assert_eq!(sent(&mut outbound, epoch()), [&b"12345678"[..]]);
+        assert_eq!(outbound.pop(epoch()), None, "1 more is needed");
         outbound.add_credit(1);
-        assert!(matches!(outbound.pop(), Some(Next::Data(_))));
-        assert_eq!(outbound.pop(), Some(Next::End(OutboundEnd::Finish)));
-        assert_eq!(outbound.pop(), None);
+        assert!(matches!(outbound.pop(epoch()), Some(Next::Data(_))));
+        assert_eq!(outbound.pop(epoch()), Some(Next::End(OutboundEnd::Finish)));
+        assert_eq!(outbound.pop(epoch()), None);
         assert_eq!(outbound.clear(), 0);
+    }
+
+    #[test]
+    fn adaptive_batches_grow_only_until_the_link_takes_them() {
+        let (mut outbound, now) = busy(BatchingMode::Adaptive);
+        assert_eq!(add(&mut outbound, now, b"one ", BatchingMode::Adaptive), 0, "nothing to join");
+        assert_eq!(sent(&mut outbound, now), [&b"one "[..]], "at once");
+        add(&mut outbound, now, b"two ", BatchingMode::Adaptive);
+        assert_eq!(add(&mut outbound, now, b"three ", BatchingMode::Adaptive), 4 + 6);
+        assert_eq!(add(&mut outbound, now + 19 * MILLISECOND, b"four ", BatchingMode::Adaptive), 5);
+        assert_eq!(add(&mut outbound, now + 20 * MILLISECOND, b"five", BatchingMode::Adaptive), 0);
+        assert_eq!(outbound.bytes(), 2 * DATA_HEADER_LEN + 19);
+        assert_eq!(sent(&mut outbound, now), [&b"two three four "[..], b"five"]);
+        assert_eq!(outbound.bytes(), 0);
+    }
+
+    #[test]
+    fn literal_batches_are_held_until_they_are_full_or_flushed() {
+        let (mut outbound, now) = busy(BatchingMode::Literal);
+        add(&mut outbound, now, &[2; 600], BatchingMode::Literal);
+        assert_eq!(outbound.flush_at(), Some(now + 20 * MILLISECOND));
+        assert_eq!((outbound.sendable(), outbound.pop(now)), (None, None));
+        add(&mut outbound, now + MILLISECOND, &[3; 399], BatchingMode::Literal);
+        assert_eq!(outbound.sendable(), None);
+        add(&mut outbound, now + MILLISECOND, &[4; 2], BatchingMode::Literal);
+        let lengths: Vec<_> = sent(&mut outbound, now).iter().map(Bytes::len).collect();
+        assert_eq!(lengths, [999], "2 more would have been too many");
+        outbound.flush(now);
+        assert_eq!(sent(&mut outbound, now), [&[4; 2][..]]);
+    }
+
+    #[test]
+    fn without_batching_every_read_is_a_message() {
+        let (mut outbound, now) = busy(BatchingMode::Off);
+        for payload in [&b"a"[..], b"b"] {
+            assert_eq!(add(&mut outbound, now, payload, BatchingMode::Off), 0);
+        }
+        assert_eq!(sent(&mut outbound, now), [&b"a"[..], b"b"]);
+    }
+
+    #[test]
+    fn compressed_messages_take_the_place_of_what_they_carry() {
+        let mut outbound = outbound(None);
+        for payload in [&[1; 100][..], &[2; 200], &[3; 300]] {
+            add(&mut outbound, epoch(), payload, BatchingMode::Off);
+        }
+        outbound.pop(epoch());
+        assert_eq!(outbound.plain_bytes(), 500);
+        assert_eq!(outbound.plain_payloads().map(<[u8]>::len).collect::<Vec<_>>(), [200, 300]);
+        add(&mut outbound, epoch(), &[4; 400], BatchingMode::Off);
+        assert_eq!(outbound.replace_plain(2, Bytes::from_static(&[9; 48])), 500);
+        assert_eq!((outbound.plain_bytes(), outbound.bytes()), (400, 48 + 424));
+        let Some(Next::Data(sealed)) = outbound.pop(epoch()) else { panic!("a message waits") };
+        assert_eq!((&sealed.message[..], sealed.carried), (&[9; 48][..], 500));
+        outbound.pop(epoch());
+        assert_eq!((outbound.plain_bytes(), outbound.bytes()), (0, 0));
     }
 
     #[test]
     fn reads_grow_while_they_fill_and_shrink_when_they_do_not() {
         let mut pacer = ReadPacer::new(16 << 10);
-        let credit = pacer.top_up(1 << 20).unwrap();
+        let credit = pacer.top_up(1 << 20, 0).unwrap();
         assert_eq!((credit.bytes, credit.chunk), (64 << 10, 16 << 10));
         for _ in 0..10 {
             let chunk = pacer.chunk;
             pacer.on_read(chunk);
         }
         pacer.on_released(64 << 10);
-        let credit = pacer.top_up(256 << 10).unwrap();
-        assert_eq!(credit.chunk, (256 << 10) - 24);
-        assert_eq!(pacer.top_up(256 << 10), None, "nothing has left yet");
+        let credit = pacer.top_up(256 << 10, 0).unwrap();
+        assert_eq!(credit.chunk, 256 << 10);
+        assert_eq!(pacer.top_up(256 << 10, 0), None, "nothing has left yet");
+        let ahead = pacer.top_up(256 << 10, 1 << 20).unwrap();
+        assert_eq!(ahead.bytes, 1 << 20, "what may be collected beyond");
         for _ in 0..200 {
             pacer.on_read(10);
         }

@@ -8,11 +8,12 @@ mod receive;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 pub(crate) use control::Control;
 pub use extensions::{EXTENSIONS_HEADER, Extensions};
-pub(crate) use flows::Flows;
+pub(crate) use flows::{Flows, Turn};
 pub(crate) use pace::Pace;
 pub(crate) use receive::{Crossing, ReceiveBudget, ReceiveCredit};
 
@@ -133,8 +134,13 @@ impl Link {
     /// The longest message that a channel of this link should make, headers included.
     pub(crate) fn longest_message(&self) -> usize {
         // One channel alone may use long messages; several share better with shorter ones.
-        const SHARED: usize = 256 * 1024;
-        let cap = if self.channels.len() > 1 { self.pace.cap().min(SHARED) } else { self.pace.cap() };
+        const SHARED: RangeInclusive<usize> = 16 * 1024..=256 * 1024;
+        let cap = self.pace.cap();
+        let cap = if self.channels.len() > 1 {
+            cap.min((cap / 2).clamp(*SHARED.start(), *SHARED.end()))
+        } else {
+            cap
+        };
         match self.peer_window {
             Some(window) => cap.min(window as usize / 2),
             None => cap,

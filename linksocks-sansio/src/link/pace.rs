@@ -11,6 +11,10 @@ const MIN_INTERVAL: Duration = Duration::from_millis(5);
 /// messages don't hold up what comes behind them for long.
 const FIRST_CAP: usize = 256 * 1024;
 
+/// Faster than this, in bytes per second, is as good as infinitely fast; a higher estimate would only
+/// be slower to come down.
+const MAX_RATE: f64 = 1e9;
+
 /// Link credit and the message cap. The cap is what the link carries in
 /// [`Limits::message_time`]; credit is twice that, so that the queue stays in the engine, where the
 /// scheduler sees it, and the link never idles.
@@ -20,6 +24,8 @@ pub(crate) struct Pace {
     max: usize,
     time: Duration,
     cap: usize,
+    /// Bytes per second, once they have been measured.
+    rate: Option<f64>,
     in_flight: usize,
     /// When the network last took something, or had nothing to take.
     last_progress: Option<Instant>,
@@ -35,6 +41,7 @@ impl Pace {
             max: limits.message_max,
             time: limits.message_time,
             cap: limits.message_max.min(FIRST_CAP),
+            rate: None,
             in_flight: 0,
             last_progress: None,
             interval: None,
@@ -46,8 +53,16 @@ impl Pace {
         self.cap
     }
 
+    /// Whether another message may be handed to the driver: so that two of the longest are there at
+    /// most, except on links where twice as much is gone in less time than that takes on others.
     pub(crate) fn has_credit(&self) -> bool {
-        self.in_flight < self.cap * 2
+        let is_fast = self.rate.is_some_and(|rate| rate * self.time.as_secs_f64() > 2.0 * self.max as f64);
+        self.in_flight <= if is_fast { 2 * self.cap } else { self.cap }
+    }
+
+    /// What the link carries in bytes per second, if messages wait for it and that is known.
+    pub(crate) fn bottleneck(&self) -> Option<f64> {
+        self.rate.filter(|_| self.interval.is_some())
     }
 
     pub(crate) fn on_sent(&mut self, now: Instant, bytes: usize) {
@@ -80,10 +95,12 @@ impl Pace {
             *written += bytes;
             let elapsed = now.saturating_duration_since(*start);
             if elapsed >= MIN_INTERVAL {
-                let carried = *written as f64 * self.time.as_secs_f64() / elapsed.as_secs_f64();
+                let rate = (*written as f64 / elapsed.as_secs_f64()).min(MAX_RATE);
+                let carried = rate * self.time.as_secs_f64();
                 // Half old, half new: one odd interval does not decide.
                 let smoothed = (self.cap as f64 + carried) / 2.0;
                 self.cap = (smoothed as usize).clamp(self.min, self.max);
+                self.rate = Some(self.rate.map_or(rate, |old| (old + rate) / 2.0));
                 self.interval = Some((now, 0));
             }
         }

@@ -13,7 +13,7 @@ use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
 use crate::ids::{ChannelId, ChannelKey, LinkId};
 use crate::io::ReadBuf;
-use crate::wire::{Compression, Data, Disconnect, Window, seal_tcp};
+use crate::wire::{Compression, Data, Disconnect, Window};
 
 /// The text of a Disconnect that is no error (as real programs write it).
 const EOF: &str = "EOF";
@@ -49,10 +49,12 @@ impl Relay {
             return;
         }
         let payload = data.payload.len();
-        channel.received += payload as u64;
-        self.totals.bytes_received += payload as u64;
         match data.compression {
-            Compression::None => channel.inbound.push(data.payload),
+            Compression::None => {
+                channel.received += payload as u64;
+                self.totals.bytes_received += payload as u64;
+                channel.inbound.push(data.payload);
+            }
             Compression::Gzip => channel.inbound.push_gzip(data.payload),
         }
         self.return_credit(key, length - payload);
@@ -79,7 +81,9 @@ impl Relay {
         }
         let Some(channel) = self.channels.get_mut(key) else { return };
         channel.inbound.settle();
-        let released = channel.inbound.take_released();
+        let (released, inflated) = (channel.inbound.take_released(), channel.inbound.take_inflated());
+        channel.received += inflated as u64;
+        self.totals.bytes_received += inflated as u64;
         self.return_credit(key, released);
         self.recharge(key);
         self.end_writing(key);
@@ -188,10 +192,7 @@ impl Relay {
             return;
         }
         debug_assert!(length <= self.config.limits.message_max);
-        let message = seal_tcp(buf.into_memory(), channel.id);
-        self.totals.send_queued += message.len();
-        channel.outbound.push(message);
-        self.schedule_channel(key);
+        self.enqueue(key, buf);
     }
 
     pub(super) fn on_local_eof(&mut self, key: ChannelKey) {
@@ -201,6 +202,9 @@ impl Relay {
         if !channel.on_wire {
             return;
         }
+        // Nothing more can join what waits.
+        self.flush(key);
+        let Some(channel) = self.channels.get_mut(key) else { return };
         if channel.extensions.finish {
             self.end_sending(key, OutboundEnd::Finish);
             return;
@@ -230,6 +234,7 @@ impl Relay {
     }
 
     fn end_sending(&mut self, key: ChannelKey, end: OutboundEnd) {
+        self.flush(key);
         if let Some(channel) = self.channels.get_mut(key) {
             channel.outbound.finish_with(end);
             self.schedule_channel(key);
@@ -369,6 +374,7 @@ impl Relay {
         self.leave_wire(key);
         self.timers.cancel(Timer::Response(key));
         self.timers.cancel(Timer::HalfClose(key));
+        self.timers.cancel(Timer::Batch(key));
         self.timers.cancel(Timer::LastBytes(key));
         let mut channel = self.channels.remove(key)?;
         self.discharge(key, channel.link, channel.charged);

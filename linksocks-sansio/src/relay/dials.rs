@@ -137,8 +137,8 @@ impl Relay {
         let mut socket = Socket::new(SocketOwner::Dial(key), self.config.limits.read_min);
         let read = match owner {
             DialOwner::Channel(channel) if direct => {
-                let longest = self.longest_message(channel);
-                socket.pacer.top_up(longest).unwrap_or_default()
+                let largest = self.largest_payload(channel);
+                socket.pacer.top_up(largest, 0).unwrap_or_default()
             }
             DialOwner::Channel(_) | DialOwner::Link(_) => ReadCredit::default(),
         };

@@ -166,9 +166,9 @@ impl Relay {
                 self.carry_out(application, effect);
             }
         }
-        let longest = self.config.limits.message_min;
+        let largest = self.config.limits.message_min;
         if let Some(socket) = self.sockets.get_mut(application)
-            && let Some(credit) = socket.pacer.top_up(longest)
+            && let Some(credit) = socket.pacer.top_up(largest, 0)
         {
             self.push(Output::Read { socket: application, credit });
         }

@@ -3,7 +3,9 @@
 //! The engines decide who may do what; the relay does it. Where it needs a decision it leaves a
 //! [`Notice`], which the engine takes up at the end of each input.
 
+mod batching;
 mod channels;
+mod compression;
 mod dials;
 mod early;
 mod http;
@@ -23,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use crate::arena::Arena;
 use crate::channel::{Channel, EarlyInput, Origin, ReadPacer};
-use crate::config::{Limits, RelayConfig};
+use crate::config::{BatchingConfig, Limits, RelayConfig};
 use crate::dial::{Dial, DialKey};
 use crate::error::{LinkError, OpenError, StopReason};
 use crate::event::Event;
@@ -36,6 +38,7 @@ use crate::socks5::{Handshake, TargetAddr};
 use crate::stats::Stats;
 use crate::timer::{Due, TimerQueue};
 use crate::wire;
+use crate::wire::gzip::Deflate;
 use dials::Dialing;
 use early::EarlyData;
 use http::{HttpSession, HttpWork};
@@ -81,6 +84,8 @@ pub(crate) enum Timer {
     Response(ChannelKey),
     /// A SOCKS side has seen EOF and the dial side has gone quiet.
     HalfClose(ChannelKey),
+    /// Bytes have waited long enough for more to share a message with them.
+    Batch(ChannelKey),
     /// A socket must have taken some of the last bytes of a channel.
     LastBytes(ChannelKey),
     /// A dial must be done.
@@ -123,6 +128,7 @@ impl Timer {
             Self::LinkKeepAlive(_)
             | Self::Early(_)
             | Self::LinkClose(_)
+            | Self::Batch(_)
             | Self::DialStagger(_)
             | Self::Shutdown
             | Self::Engine(_) => false,
@@ -217,6 +223,8 @@ pub(crate) struct Relay {
     /// What waits of channels whose link is lost.
     detached: ReceiveBudget,
     totals: Stats,
+    /// Made when it is needed first.
+    deflate: Option<Box<Deflate>>,
     shutdown: Shutdown,
     stop_reason: StopReason,
     /// The code of the close frames that tell peers of the shutdown.
@@ -228,6 +236,7 @@ pub(crate) struct Relay {
 impl Relay {
     pub(crate) fn new(mut config: RelayConfig, seed: [u8; 32], now: Instant, farewell: u16) -> Self {
         config.limits.message_max = config.limits.message_max.max(Limits::LEAST_MESSAGE_MAX);
+        config.batching.buffer_size = config.batching.buffer_size.max(BatchingConfig::LEAST_BUFFER);
         Self {
             rng: EngineRng::new(seed),
             now,
@@ -245,6 +254,7 @@ impl Relay {
             sendable: VecDeque::new(),
             detached: ReceiveBudget::new(config.limits.link_receive_budget),
             totals: Stats::default(),
+            deflate: None,
             shutdown: Shutdown::No,
             stop_reason: StopReason::Shutdown,
             farewell,
@@ -283,6 +293,7 @@ impl Relay {
             Timer::LinkClose(link) => self.on_close_timeout(link),
             Timer::Response(channel) => self.on_response_timeout(channel),
             Timer::HalfClose(channel) => self.on_half_close_timeout(channel),
+            Timer::Batch(channel) => self.flush(channel),
             Timer::LastBytes(channel) => self.on_last_bytes_timeout(channel),
             Timer::Dial(dial) => self.on_dial_timeout(dial),
             Timer::DialStagger(dial) => self.try_next_address(dial),

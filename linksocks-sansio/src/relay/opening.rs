@@ -2,7 +2,7 @@
 
 use super::early::Found;
 use super::{GRACE, Relay, Socket, SocketOwner, Timer};
-use crate::channel::{Channel, GrantedWindow, Inbound, Origin, Outbound, Phase, Side};
+use crate::channel::{Batcher, Channel, GrantedWindow, Inbound, Origin, Outbound, Phase, Side};
 use crate::dial::DialOwner;
 use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
@@ -52,6 +52,7 @@ impl Relay {
         phase: Phase,
     ) -> ChannelKey {
         let link = self.links.get(link_id);
+        let batcher = Batcher::new(self.config.batching.delay, self.now);
         let channel = Channel {
             link: link_id,
             id,
@@ -60,7 +61,7 @@ impl Relay {
             phase,
             extensions: link.map(|link| link.extensions).unwrap_or_default(),
             inbound: Inbound::default(),
-            outbound: Outbound::new(link.and_then(|link| link.peer_window)),
+            outbound: Outbound::new(id, link.and_then(|link| link.peer_window), batcher),
             granted: GrantedWindow::new(self.config.extensions.window),
             on_wire: true,
             local_eof: false,
@@ -100,27 +101,27 @@ impl Relay {
                 session.early
             }
             Origin::Http(application) => {
-                let longest = self.longest_message(key);
+                let largest = self.largest_payload(key);
                 let mut socket = Socket::new(SocketOwner::Channel(key), self.config.limits.read_min);
                 socket.application = Some(application);
-                let read = socket.pacer.top_up(longest).unwrap_or_default();
+                let read = socket.pacer.top_up(largest, 0).unwrap_or_default();
                 let socket = self.sockets.insert(socket);
                 self.connect_pipe(application, socket, read);
                 self.set_open(key, socket);
                 return;
             }
             Origin::Embed(ticket) => {
-                let longest = self.longest_message(key);
+                let largest = self.largest_payload(key);
                 let mut socket = Socket::new(SocketOwner::Channel(key), self.config.limits.read_min);
-                let read = socket.pacer.top_up(longest).unwrap_or_default();
+                let read = socket.pacer.top_up(largest, 0).unwrap_or_default();
                 let socket = self.sockets.insert(socket);
                 self.act(Action::AdoptSocket { ticket, socket, read });
                 self.set_open(key, socket);
                 return;
             }
         };
-        let longest = self.longest_message(key).saturating_sub(ReadBuf::HEADROOM).max(1);
-        for bytes in early.bytes.chunks(longest) {
+        let largest = self.largest_payload(key).max(1);
+        for bytes in early.bytes.chunks(largest) {
             self.on_local_data(key, ReadBuf::copy_from(bytes));
         }
         if early.eof {

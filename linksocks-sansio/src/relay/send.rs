@@ -32,7 +32,7 @@ impl Relay {
     pub(super) fn schedule_channel(&mut self, key: ChannelKey) {
         let Some(channel) = self.channels.get_mut(key) else { return };
         let Some(link) = self.links.get_mut(channel.link) else { return };
-        link.flows.wake(key, channel, link.pace.cap());
+        link.flows.wake(key, &mut channel.outbound, link.pace.cap());
         let id = channel.link;
         self.schedule_link(id);
     }
@@ -81,9 +81,9 @@ impl Relay {
             self.close_link(id, close);
             return true;
         } else {
-            match link.flows.next(&mut self.channels, link.pace.cap()) {
+            match link.flows.next(&mut self.channels, link.pace.cap(), now) {
                 None => return true,
-                Some((key, Next::Data(message))) => (message, Some((key, None))),
+                Some((key, Next::Data(sealed))) => (sealed.message, Some((key, Some(sealed.carried)))),
                 Some((key, Next::End(end))) => {
                     let Some(channel) = self.channels.get(key) else { return true };
                     let message = match &end {
@@ -92,7 +92,7 @@ impl Relay {
                             Disconnect { channel: channel.id, error: error.clone() }.encode()
                         }
                     };
-                    (message, Some((key, Some(end))))
+                    (message, Some((key, None)))
                 }
             }
         };
@@ -101,8 +101,8 @@ impl Relay {
         self.push(Output::Transmit { link: id, message });
         match sender {
             None => {}
-            Some((key, None)) => self.on_data_sent(key, length),
-            Some((key, Some(_))) => self.on_end_sent(key),
+            Some((key, Some(carried))) => self.on_data_sent(key, length, carried),
+            Some((key, None)) => self.on_end_sent(key),
         }
         true
     }
@@ -115,13 +115,14 @@ impl Relay {
         }
     }
 
-    /// A Data message has left: its bytes may be replaced by new ones from the socket.
-    fn on_data_sent(&mut self, key: ChannelKey, length: usize) {
+    /// A Data message of `length` bytes, which carries `carried` bytes of the stream, has left: they
+    /// may be replaced by new ones from the socket.
+    fn on_data_sent(&mut self, key: ChannelKey, length: usize, carried: usize) {
         let (now, payload) = (self.now, length - DATA_HEADER_LEN);
         self.totals.send_queued -= length;
-        self.totals.bytes_sent += payload as u64;
+        self.totals.bytes_sent += carried as u64;
         let Some(channel) = self.channels.get_mut(key) else { return };
-        channel.sent += payload as u64;
+        channel.sent += carried as u64;
         if channel.local_eof && channel.outbound.is_empty() {
             // The other side can't answer before it has heard all.
             channel.last_data = now;

@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::http::{HttpWork, PipeEnd};
 use super::{Relay, Socket, SocketOwner, Timer};
-use crate::channel::{Channel, ReadPacer};
+use crate::channel::ReadPacer;
 use crate::error::SocketError;
-use crate::ids::{ChannelKey, SocketId};
+use crate::ids::SocketId;
 use crate::io::{Action, Output, ReadBuf};
 
 /// The most writes in the driver per socket. Small ones beyond it are joined while they wait, so
@@ -172,41 +172,5 @@ impl Relay {
             socket.owner = SocketOwner::Closing;
             self.act(action);
         }
-    }
-
-    /// Lets the driver read more of a channel's socket, if enough has left for the link.
-    pub(super) fn grant_read(&mut self, key: ChannelKey) {
-        let longest = self.longest_message(key);
-        let Some(channel) = self.channels.get(key) else { return };
-        if !channel.is_reading() {
-            return;
-        }
-        if let Some(id) = channel.socket()
-            && let Some(socket) = self.sockets.get_mut(id)
-            && let Some(credit) = socket.pacer.top_up(longest)
-        {
-            match socket.application {
-                None => self.push(Output::Read { socket: id, credit }),
-                Some(application) => self.widen_pipe(application, id, credit),
-            }
-        }
-    }
-
-    /// `bytes` of what was read from a channel's socket have left, or go nowhere: as much again may
-    /// be read.
-    pub(super) fn release_read(&mut self, key: ChannelKey, bytes: usize) {
-        if let Some(id) = self.channels.get(key).and_then(Channel::socket)
-            && let Some(socket) = self.sockets.get_mut(id)
-        {
-            socket.pacer.on_released(bytes);
-        }
-        self.grant_read(key);
-    }
-
-    pub(super) fn longest_message(&self, key: ChannelKey) -> usize {
-        let link = self.channels.get(key).and_then(|channel| self.links.get(channel.link));
-        link.map_or(self.config.limits.message_min, |link| {
-            link.longest_message().min(self.config.limits.message_max)
-        })
     }
 }

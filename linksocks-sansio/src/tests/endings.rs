@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::pair::{Pair, client_config, server_config};
+use super::pair::Pair;
 use crate::error::SocketError;
-use crate::io::Engine;
 use crate::wire::{Connect, ConnectRequest, Data, Disconnect, Message};
 
 #[test]
@@ -205,41 +204,4 @@ fn data_and_end_before_the_dial_is_done_still_reach_the_target() {
     assert!(pair.server.peers[&target].eof && !pair.server.peers[&target].reset);
     assert!(pair.server.take_sent().is_empty(), "the channel is over on the wire");
     pair.assert_idle();
-}
-
-#[test]
-fn gzip_payloads_are_inflated_and_bad_ones_reset_their_channel_only() {
-    use std::io::Write;
-    let mut pair = Pair::with(client_config(), server_config());
-    let (app, _) = pair.open();
-    let (other, _) = pair.open();
-    let channels: Vec<_> = {
-        pair.client.send(app, b"a");
-        pair.client.send(other, b"b");
-        let sent = pair.client.take_sent();
-        let id = |message: &Message| match message {
-            Message::Data(data) => data.channel,
-            _ => unreachable!(),
-        };
-        sent.iter().map(id).collect()
-    };
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&[42; 700_000]).unwrap();
-    let good = gzip.finish().unwrap();
-    let link = *pair.to_server.keys().next().unwrap();
-    let message = |channel, payload: Vec<u8>| {
-        Message::Data(Data {
-            channel,
-            compression: crate::wire::Compression::Gzip,
-            payload: payload.into(),
-            datagram: None,
-            sequence: None,
-        })
-    };
-    pair.client.receive(link, &message(channels[0], good));
-    pair.client.receive(link, &message(channels[1], b"not gzip".to_vec()));
-    pair.drive();
-    assert_eq!(pair.app(app), [42; 700_000]);
-    assert!(pair.client.peers[&other].reset && !pair.client.peers[&app].released);
-    assert_eq!(pair.client.engine.stats().receive_queued, 0);
 }

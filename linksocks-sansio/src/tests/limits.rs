@@ -8,6 +8,7 @@ use crate::config::ExtensionConfig;
 use crate::event::Event;
 use crate::ids::SocketId;
 use crate::io::Engine;
+use crate::wire::Message;
 
 /// Receive budgets of 1 MiB at the client, no windows.
 fn tight() -> Pair {
@@ -123,6 +124,69 @@ fn channels_share_a_link_by_bytes_and_new_ones_go_first() {
     }
     assert!(before <= 1 << 20, "at most the rest of one turn goes first: {before}");
     assert!(pair.client.engine.stats().send_queued > 0);
+}
+
+/// The network takes one message of the client; returns the lengths of those that it gets instead.
+fn take_one(pair: &mut Pair) -> Vec<usize> {
+    let (link, bytes) = pair.client.unwritten.remove(0);
+    pair.client.input(crate::Input::LinkWritten { link, bytes });
+    pair.client.sent.drain(..).map(|(_, message)| message.len()).collect()
+}
+
+/// A pair whose client is busy with `streams` uploads over a stalled link, and one more channel.
+fn busy_pair(streams: usize) -> (Pair, SocketId) {
+    let mut pair = Pair::plain();
+    let (other, _) = pair.open();
+    let bulk: Vec<_> = (0..streams).map(|_| pair.open().0).collect();
+    pair.client.links_stalled = true;
+    for app in bulk {
+        pair.client.send(app, &vec![1; 64 << 20]);
+    }
+    pair.client.sent.clear();
+    (pair, other)
+}
+
+#[test]
+fn a_channel_that_sends_little_goes_first_every_time() {
+    let (mut pair, other) = busy_pair(8);
+    // The bulk channels were new, too.
+    for _ in 0..100 {
+        take_one(&mut pair);
+    }
+    for _ in 0..50 {
+        pair.client.send(other, b"ping");
+        let mut lengths = take_one(&mut pair);
+        while lengths.is_empty() {
+            lengths = take_one(&mut pair);
+        }
+        assert_eq!(lengths[0], 24 + 4, "before all that waited longer");
+    }
+}
+
+#[test]
+fn channels_that_go_first_starve_nobody() {
+    const BURST: usize = 500_000;
+    let (mut pair, other) = busy_pair(1);
+    let (mut little, mut bulk, mut waits) = (0, 0, 0);
+    while bulk < 16 << 20 {
+        if waits == 0 {
+            pair.client.send(other, &[2; BURST]);
+            waits = BURST;
+        }
+        let (link, bytes) = pair.client.unwritten.remove(0);
+        pair.client.input(crate::Input::LinkWritten { link, bytes });
+        for message in pair.client.take_sent() {
+            let Message::Data(data) = message else { panic!("{message:?}") };
+            match data.payload[0] {
+                1 => bulk += data.payload.len(),
+                _ => {
+                    little += data.payload.len();
+                    waits -= data.payload.len();
+                }
+            }
+        }
+    }
+    assert!((bulk / 2..bulk + bulk / 2).contains(&little), "{little} beside {bulk}");
 }
 
 #[test]

@@ -2,6 +2,9 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; the rest fails it")]
 
 mod abuse;
+mod batching;
+#[cfg(feature = "gzip")]
+mod compression;
 mod endings;
 mod forward;
 mod host;

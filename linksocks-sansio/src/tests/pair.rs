@@ -81,7 +81,8 @@ impl Pair {
         panic!("the engines don't come to rest");
     }
 
-    fn step(&mut self) -> bool {
+    /// Carries one message.
+    pub(super) fn step(&mut self) -> bool {
         if let Some((link, request)) = self.client.opening.pop_front() {
             let ticket = self.server.ticket();
             self.server.input(Input::LinkOffered { ticket, request: offer(&request) });

@@ -27,10 +27,23 @@ const MAX_TAIL: usize = 2 * (1 + MAX_STR8 + 2) + SEQUENCE_LEN;
 /// # Panics
 /// If `memory` is shorter than the header or has 4 GiB of payload: bugs of the caller.
 #[must_use]
-pub fn seal_tcp(mut memory: BytesMut, channel: ChannelId) -> Bytes {
+pub fn seal_tcp(memory: BytesMut, channel: ChannelId) -> Bytes {
+    seal(memory, channel, Compression::None)
+}
+
+/// As [`seal_tcp`], for a payload that is gzip.
+///
+/// # Panics
+/// As [`seal_tcp`].
+#[must_use]
+pub fn seal_tcp_gzip(memory: BytesMut, channel: ChannelId) -> Bytes {
+    seal(memory, channel, Compression::Gzip)
+}
+
+fn seal(mut memory: BytesMut, channel: ChannelId, compression: Compression) -> Bytes {
     let payload = memory.len().checked_sub(DATA_HEADER_LEN).expect("the memory begins with its headroom");
     let len = u32::try_from(payload).expect("one read is far below 4 GiB");
-    memory[..DATA_HEADER_LEN].copy_from_slice(&header(TCP, channel, Compression::None, len));
+    memory[..DATA_HEADER_LEN].copy_from_slice(&header(TCP, channel, compression, len));
     memory.freeze()
 }
 

@@ -1,4 +1,6 @@
-//! Inflates gzip payloads (RFC 1952) step by step, within bounds.
+//! Gzip payloads (RFC 1952): inflated step by step, within bounds, and compressed within bounds.
+
+mod deflate;
 
 use std::fmt;
 use std::io::{self, Read};
@@ -7,6 +9,8 @@ use bytes::buf::Reader;
 use bytes::{Buf, Bytes};
 use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
+
+pub use deflate::Deflate;
 
 /// Why a gzip payload can't be inflated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]

@@ -39,13 +39,16 @@ mod encode;
 mod extension;
 #[cfg(feature = "gzip")]
 pub mod gzip;
+#[cfg(not(feature = "gzip"))]
+#[path = "no_gzip.rs"]
+pub(crate) mod gzip;
 pub mod message;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod version;
 
-pub use data::seal_tcp;
+pub use data::{seal_tcp, seal_tcp_gzip};
 pub use decode::{DecodeError, Frame, decode};
 pub use encode::EncodeError;
 pub(crate) use encode::cut_text;

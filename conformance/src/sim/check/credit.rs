@@ -154,11 +154,12 @@ impl Credit {
         })
     }
 
-    /// Reads ahead hold at most two messages, and one read makes at most one.
+    /// Reads ahead hold at most two messages and what is collected for a third, and one read makes at
+    /// most one.
     fn read(&mut self, socket: SocketId, credit: ReadCredit) -> Verdict {
         let readable = self.readable.entry(socket).or_default();
         *readable += credit.bytes;
-        let window = (2 * self.limits.message_max).max(READ_AHEAD);
+        let window = (2 * self.limits.message_max).max(READ_AHEAD) + self.limits.message_max;
         require(*readable <= window, RULE, || {
             format!("{socket} may read {readable} bytes, the window is {window}")
         })?;

@@ -29,9 +29,11 @@ impl Memory {
         require(stats.receive_queued <= budget, "memory stays within the budget", || {
             format!("{} received bytes wait, the budget is {budget}", stats.receive_queued)
         })?;
-        // Each socket may have read ahead two messages, or a few small ones with their headers.
+        // Each socket may have read ahead two messages, or a few small ones with their headers, and
+        // what is collected for one more.
         const SMALL_READS: usize = 128 * 1024;
-        let ahead = (2 * (self.limits.message_max + Limits::MESSAGE_OVERHEAD)).max(SMALL_READS);
+        let message = self.limits.message_max + Limits::MESSAGE_OVERHEAD;
+        let ahead = (2 * message).max(SMALL_READS) + message;
         let budget = (stats.sockets + stats.links) * ahead;
         require(stats.send_queued <= budget, "memory stays within the budget", || {
             format!("{} bytes wait for links, the budget is {budget}", stats.send_queued)

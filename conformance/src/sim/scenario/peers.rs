@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use linksocks_sansio::config::{ExtensionConfig, Limits, RelayConfig};
+use linksocks_sansio::config::{
+    BatchDelay, BatchingConfig, BatchingMode, CompressionConfig, ExtensionConfig, Limits, RelayConfig,
+};
 use linksocks_sansio::{ClientConfig, Credentials, ServerConfig, ServerUrl, Token};
 
 use super::Shape;
@@ -101,6 +103,8 @@ fn lookup_delay(dice: &mut Dice) -> Duration {
 fn relay(shape: Shape, dice: &mut Dice) -> RelayConfig {
     let mut relay = RelayConfig::default();
     relay.extensions = extensions(dice);
+    relay.batching = batching(dice);
+    relay.compression = compression(dice);
     if shape.tight {
         relay.limits = tight_limits(dice);
         if shape.clogged {
@@ -120,6 +124,38 @@ fn extensions(dice: &mut Dice) -> ExtensionConfig {
         _ => {}
     }
     extensions
+}
+
+fn batching(dice: &mut Dice) -> BatchingConfig {
+    let mut batching = BatchingConfig::default();
+    batching.mode = *dice.pick(&[
+        BatchingMode::Adaptive,
+        BatchingMode::Adaptive,
+        BatchingMode::Literal,
+        BatchingMode::Literal,
+        BatchingMode::Off,
+    ]);
+    if dice.chance(50) {
+        let min = dice.duration(Duration::from_micros(100), Duration::from_millis(100));
+        batching.delay = BatchDelay::new(min, min + dice.duration(Duration::ZERO, Duration::from_secs(2)));
+    }
+    if dice.chance(50) {
+        batching.buffer_size = dice.size(1, 2 << 20);
+    }
+    batching
+}
+
+fn compression(dice: &mut Dice) -> CompressionConfig {
+    let mut compression = CompressionConfig::default();
+    match dice.below(4) {
+        0 => compression = CompressionConfig::off(),
+        1 => {}
+        _ => {
+            compression.threshold = dice.size(1, 1 << 20);
+            compression.always = dice.chance(70);
+        }
+    }
+    compression
 }
 
 fn tight_limits(dice: &mut Dice) -> Limits {

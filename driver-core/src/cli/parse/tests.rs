@@ -170,7 +170,6 @@ fn flags_of_later_features_are_refused_by_name() {
         ("client --access-rule 10.0.0.0/8:80", "--access-rule"),
         ("server -r", "--reverse"),
         ("server -a", "--connector-autonomy"),
-        ("server -b 4096", "--buffer-size"),
         ("server -p 9870", "--socks-port"),
         ("server -k key", "--api-key"),
         ("server --direct-enable", "--direct-enable"),

@@ -1,0 +1,117 @@
+//! From sockets to links: how much is read, and what of it shares a message.
+
+use super::{Relay, Timer};
+use crate::channel::{BatchRules, Channel};
+use crate::config::BatchingMode;
+use crate::ids::ChannelKey;
+use crate::io::{Output, ReadBuf};
+use crate::wire::DATA_HEADER_LEN;
+
+/// While more than this waits for links altogether, channels collect nothing beyond what keeps their
+/// links busy.
+const COLLECT_BUDGET: usize = 16 * 1024 * 1024;
+
+impl Relay {
+    /// Takes what was read from a channel's socket.
+    pub(super) fn enqueue(&mut self, key: ChannelKey, buf: ReadBuf) {
+        let rules = self.batch_rules(key);
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let outbound = &mut channel.outbound;
+        outbound.shrink.on_bytes(buf.len());
+        let (waited, held) = (outbound.bytes(), outbound.flush_at());
+        let copied = outbound.add(self.now, buf.into_memory(), &rules);
+        self.totals.send_queued += outbound.bytes() - waited;
+        self.totals.copied_bytes += copied as u64;
+        let until = outbound.flush_at();
+        match until {
+            at if at == held => {}
+            Some(at) => {
+                let delay = at.saturating_duration_since(self.now);
+                self.set_timer(Timer::Batch(key), delay);
+            }
+            None => self.timers.cancel(Timer::Batch(key)),
+        }
+        self.on_flushed(key);
+        if until.is_some() {
+            // What is held back must not keep the batch from becoming full.
+            self.grant_read(key);
+        }
+    }
+
+    /// Completes what waits for more on a channel.
+    pub(super) fn flush(&mut self, key: ChannelKey) {
+        self.timers.cancel(Timer::Batch(key));
+        if let Some(channel) = self.channels.get_mut(key) {
+            channel.outbound.flush(self.now);
+            self.on_flushed(key);
+        }
+    }
+
+    /// Messages of a channel may have been completed.
+    fn on_flushed(&mut self, key: ChannelKey) {
+        self.compress(key);
+        self.schedule_channel(key);
+    }
+
+    fn batch_rules(&self, key: ChannelKey) -> BatchRules {
+        let compression = self.config.compression;
+        let compressible = match compression.always && compression.threshold > 0 {
+            true => compression.threshold,
+            false => usize::MAX,
+        };
+        BatchRules { mode: self.config.batching.mode, limit: self.largest_payload(key), compressible }
+    }
+
+    /// The largest payload that a channel should make a message of now.
+    pub(super) fn largest_payload(&self, key: ChannelKey) -> usize {
+        let limits = &self.config.limits;
+        let link = self.channels.get(key).and_then(|channel| self.links.get(channel.link));
+        let longest = link.map_or(limits.message_min, |link| link.longest_message().min(limits.message_max));
+        longest.saturating_sub(DATA_HEADER_LEN).min(self.config.batching.buffer_size)
+    }
+
+    /// Lets the driver read more of a channel's socket, if enough has left for the link.
+    pub(super) fn grant_read(&mut self, key: ChannelKey) {
+        let largest = self.largest_payload(key);
+        let ahead = self.collected_ahead(key, largest);
+        let Some(channel) = self.channels.get(key) else { return };
+        if !channel.is_reading() {
+            return;
+        }
+        if let Some(id) = channel.socket()
+            && let Some(socket) = self.sockets.get_mut(id)
+            && let Some(credit) = socket.pacer.top_up(largest, ahead)
+        {
+            match socket.application {
+                None => self.push(Output::Read { socket: id, credit }),
+                Some(application) => self.widen_pipe(application, id, credit),
+            }
+        }
+    }
+
+    /// `bytes` of what was read from a channel's socket have left, or go nowhere: as much again may
+    /// be read.
+    pub(super) fn release_read(&mut self, key: ChannelKey, bytes: usize) {
+        if let Some(id) = self.channels.get(key).and_then(Channel::socket)
+            && let Some(socket) = self.sockets.get_mut(id)
+        {
+            socket.pacer.on_released(bytes);
+        }
+        self.grant_read(key);
+    }
+
+    /// How much a channel may collect beyond what keeps its link busy.
+    fn collected_ahead(&mut self, key: ChannelKey, largest: usize) -> usize {
+        let Some(channel) = self.channels.get_mut(key) else { return 0 };
+        let holds = self.config.batching.mode == BatchingMode::Literal && channel.outbound.is_batching();
+        if self.totals.send_queued > COLLECT_BUDGET {
+            if holds {
+                // Whoever may not read on must not wait for more.
+                self.flush(key);
+            }
+            return 0;
+        }
+        let batch = if holds { largest } else { 0 };
+        batch.max(self.run_to_compress(key).map_or(0, |run| run.enough))
+    }
+}
