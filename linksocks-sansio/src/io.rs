@@ -433,7 +433,7 @@ pub const fn receive_cost(length: usize) -> usize {
 pub struct ReadCredit {
     /// How many more bytes may be read.
     pub bytes: usize,
-    /// The most that one read may take, from now on. It becomes one message.
+    /// The most that one read may take, from now on. It becomes a message, or a part of one.
     pub chunk: usize,
 }
 

@@ -29,7 +29,7 @@ impl Pattern {
     }
 
     const fn is_dull(self) -> bool {
-        self.key % 3 == 0
+        self.key.is_multiple_of(3)
     }
 
     /// The first place at which `bytes`, received at `position`, differs from the stream.

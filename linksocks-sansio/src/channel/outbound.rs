@@ -135,6 +135,11 @@ impl Outbound {
         self.bytes
     }
 
+    /// The payloads of all messages that wait, as they are.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.bytes - DATA_HEADER_LEN * (self.queue.len() + usize::from(self.batch.is_some()))
+    }
+
     /// How much of the stream waits, complete and not compressed, behind all that is compressed.
     pub(crate) fn plain_bytes(&self) -> usize {
         self.plain.1
@@ -408,6 +413,7 @@ mod tests {
         assert_eq!((outbound.plain_bytes(), outbound.bytes()), (400, 48 + 424));
         let Some(Next::Data(sealed)) = outbound.pop(epoch()) else { panic!("a message waits") };
         assert_eq!((&sealed.message[..], sealed.carried), (&[9; 48][..], 500));
+        assert_eq!(outbound.payload_bytes(), 400);
         outbound.pop(epoch());
         assert_eq!((outbound.plain_bytes(), outbound.bytes()), (0, 0));
     }

@@ -53,11 +53,10 @@ impl Pace {
         self.cap
     }
 
-    /// Whether another message may be handed to the driver: so that two of the longest are there at
-    /// most, except on links where twice as much is gone in less time than that takes on others.
+    /// Whether another message may be handed to the driver, so that at most two of the longest are
+    /// there.
     pub(crate) fn has_credit(&self) -> bool {
-        let is_fast = self.rate.is_some_and(|rate| rate * self.time.as_secs_f64() > 2.0 * self.max as f64);
-        self.in_flight <= if is_fast { 2 * self.cap } else { self.cap }
+        self.in_flight <= self.cap
     }
 
     /// What the link carries in bytes per second, if messages wait for it and that is known.

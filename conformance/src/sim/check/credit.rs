@@ -133,12 +133,11 @@ impl Credit {
         }
     }
 
-    /// Twice the largest message may be on its way to the network, one more that was begun while
-    /// there was credit, and all control messages.
+    /// Twice the largest message may be on its way to the network, and all control messages.
     fn transmit(&mut self, link: LinkId, bytes: usize) -> Verdict {
         let untransmitted = self.untransmitted.entry(link).or_default();
         *untransmitted += bytes;
-        let window = 3 * (self.limits.message_max + DATA_HEADER_LEN) + CONTROL_MESSAGES;
+        let window = 2 * (self.limits.message_max + DATA_HEADER_LEN) + CONTROL_MESSAGES;
         require(*untransmitted <= window, RULE, || {
             format!("{untransmitted} bytes wait in the driver for {link}, the window is {window}")
         })
