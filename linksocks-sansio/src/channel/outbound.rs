@@ -74,6 +74,11 @@ impl Outbound {
         self.queue.is_empty()
     }
 
+    /// The payloads of all messages that wait.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.bytes - DATA_HEADER_LEN * self.queue.len()
+    }
+
     /// Whether something may be sent now.
     pub(crate) fn is_sendable(&self) -> bool {
         match self.queue.front() {
@@ -173,6 +178,7 @@ impl ReadPacer {
 #[cfg(test)]
 mod tests {
     use super::{Next, Outbound, OutboundEnd, ReadPacer};
+    use crate::wire::DATA_HEADER_LEN;
     use bytes::Bytes;
 
     #[test]
@@ -188,6 +194,16 @@ mod tests {
         assert_eq!(outbound.pop(), Some(Next::End(OutboundEnd::Finish)));
         assert_eq!(outbound.pop(), None);
         assert_eq!(outbound.clear(), 0);
+    }
+
+    #[test]
+    fn payloads_are_counted_without_their_headers() {
+        let mut outbound = Outbound::new(None);
+        outbound.push(Bytes::from_static(&[0; DATA_HEADER_LEN + 5]));
+        outbound.push(Bytes::from_static(&[0; DATA_HEADER_LEN + 3]));
+        assert_eq!(outbound.payload_bytes(), 8);
+        outbound.clear();
+        assert_eq!(outbound.payload_bytes(), 0);
     }
 
     #[test]

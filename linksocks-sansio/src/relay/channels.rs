@@ -167,9 +167,9 @@ impl Relay {
             self.timers.cancel(Timer::HalfClose(key));
             if let Some(channel) = self.channels.get_mut(key) {
                 channel.inbound.end = Some(InboundEnd::Close);
-                let dropped = channel.outbound.clear();
-                self.totals.send_queued -= dropped;
-                self.release_read(key, dropped);
+                let read = channel.outbound.payload_bytes();
+                self.totals.send_queued -= channel.outbound.clear();
+                self.release_read(key, read);
             }
             self.deliver(key);
         } else {
