@@ -38,7 +38,7 @@ use dials::Dialing;
 use early::EarlyData;
 use shutdown::Shutdown;
 
-pub(crate) use links::{Ending, close_code};
+pub(crate) use links::{Ending, NOT_OPEN, close_code};
 pub(crate) use role::{Role, handle_input};
 
 /// A deadline that fires this much late proves only that we were away (suspended, starved).
