@@ -3,12 +3,12 @@
 use super::ClientEngine;
 use super::route::Route;
 use crate::dial::DialOwner;
-use crate::error::{LinkError, LinkFailure, RedirectError, StopReason};
+use crate::error::{LinkError, LinkFailure, StopReason};
 use crate::event::Event;
 use crate::ids::{LinkId, SocketId};
 use crate::io::{Action, LinkRequest, UpgradeResponse};
 use crate::link::{Extensions, LinkEnd, LinkPhase};
-use crate::relay::{Ending, EngineTimer, Timer};
+use crate::relay::{Ending, EngineTimer, NOT_OPEN, Timer};
 use crate::wire::{Auth, AuthResponse};
 
 impl ClientEngine {
@@ -69,7 +69,7 @@ impl ClientEngine {
         let error = match error {
             LinkFailure::Redirect { location } => match self.redirect(id, &location) {
                 Ok(()) => return,
-                Err(error) => LinkError::Redirect(error),
+                Err(error) => error,
             },
             LinkFailure::Status(status) if is_refusal(status) => LinkError::Refused(status),
             LinkFailure::Tls(error) if error.is_final() => LinkError::Tls(error),
@@ -86,15 +86,17 @@ impl ClientEngine {
     }
 
     /// Opens another link where the server sends us, in place of `id`.
-    fn redirect(&mut self, id: LinkId, location: &str) -> Result<(), RedirectError> {
+    fn redirect(&mut self, id: LinkId, location: &str) -> Result<(), LinkError> {
         let Some(link) = self.relay.links.get(id) else { return Ok(()) };
         let LinkEnd::Client { slot } = link.end else { return Ok(()) };
         if link.phase != LinkPhase::Opening || self.relay.is_shutting_down() {
-            self.relay.end_link(id, LinkError::Shutdown, Ending::Gone);
-            return Ok(());
+            return Err(LinkError::Shutdown);
         }
         let Some(mut route) = self.slots[slot].route.take() else { return Ok(()) };
-        route.follow(location)?;
+        if route.deadline <= self.relay.now {
+            return Err(LinkError::Timeout(NOT_OPEN));
+        }
+        route.follow(location).map_err(LinkError::Redirect)?;
         self.relay.abandon_link(id);
         self.relay.tell(Event::LinkRedirected { link: id, url: route.url().to_string() });
         self.connect_by(slot, route);

@@ -30,6 +30,9 @@ const MIN_WINDOW: u32 = 4096;
 /// The longest text of a peer that is logged.
 const MAX_LOG: usize = 1024;
 
+/// Why an attempt to open a link was given up.
+pub(crate) const NOT_OPEN: &str = "the WebSocket did not open in time";
+
 /// After a liveness deadline that fired late, a living peer has this long to answer a ping.
 const PING_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -331,7 +334,7 @@ impl Relay {
     pub(super) fn on_login_timeout(&mut self, id: LinkId) {
         let Some(link) = self.links.get(id) else { return };
         let (error, ending) = match (link.phase, link.end) {
-            (LinkPhase::Opening, _) => ("the WebSocket did not open in time", Ending::Drop),
+            (LinkPhase::Opening, _) => (NOT_OPEN, Ending::Drop),
             (_, LinkEnd::Client { .. }) => {
                 ("the server did not authenticate in time", Ending::Close(close_code::POLICY_VIOLATION))
             }

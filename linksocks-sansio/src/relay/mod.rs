@@ -45,7 +45,7 @@ use http::{HttpSession, HttpWork};
 use shutdown::Shutdown;
 use socks::Protocol;
 
-pub(crate) use links::{Ending, close_code};
+pub(crate) use links::{Ending, NOT_OPEN, close_code};
 pub(crate) use role::{Role, handle_input, poll_output};
 
 /// A deadline that fires this much late proves only that we were away (suspended, starved).

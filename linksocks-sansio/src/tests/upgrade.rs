@@ -171,6 +171,21 @@ fn redirects_have_one_deadline_together() {
 }
 
 #[test]
+fn a_redirect_that_comes_too_late_is_not_followed() {
+    let mut client = client("ws://127.0.0.1:1");
+    // The machine was asleep, so the deadline could not be kept.
+    client.now += Duration::from_secs(50);
+    client.redirect("/elsewhere");
+    assert!(client.opening.is_empty());
+    let lost = client.events.last().unwrap();
+    assert!(
+        matches!(lost, Event::LinkLost { error: LinkError::Timeout(_), retry_in: Some(_), .. }),
+        "{lost:?}"
+    );
+    assert!(client.deadline().unwrap() > client.now);
+}
+
+#[test]
 fn every_attempt_begins_at_the_url_of_the_user() {
     let mut client = client("ws://127.0.0.1:1");
     let first = place(client.request());
