@@ -46,6 +46,7 @@
 //! # Ok::<(), linksocks_sansio::ConfigError>(())
 //! ```
 
+pub mod access;
 mod arena;
 mod backoff;
 mod channel;
