@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::access::AccessRules;
 use crate::error::ConfigError;
 use crate::secret::{Credentials, Token};
 use crate::url::ServerUrl;
@@ -113,6 +114,11 @@ pub struct RelayConfig {
     pub limits: Limits,
     /// What to negotiate with peers of our own kind.
     pub extensions: ExtensionConfig,
+    /// What applications may ask for here, where their requests come in: streams and every single
+    /// datagram. Default: everything.
+    pub entry_rules: AccessRules,
+    /// What this peer connects and sends datagrams to for the other one. Default: everything.
+    pub dial_rules: AccessRules,
 }
 
 /// Deadlines and intervals.
@@ -147,6 +153,11 @@ pub struct Timeouts {
     pub close_linger: Duration,
     /// A channel whose socket accepts nothing for so long is stalled. Default 10 s.
     pub stall: Duration,
+    /// A UDP association ends after this long without a datagram (`--udp-idle`). Default 5 min, the
+    /// least that RFC 4787 recommends for UDP mappings.
+    pub udp_idle: Duration,
+    /// How long a looked-up name is used for the datagrams of an association. Default 30 s.
+    pub udp_name: Duration,
 }
 
 impl Default for Timeouts {
@@ -165,6 +176,8 @@ impl Default for Timeouts {
             half_close_linger: Duration::from_secs(5),
             close_linger: Duration::from_secs(2),
             stall: Duration::from_secs(10),
+            udp_idle: Duration::from_secs(300),
+            udp_name: Duration::from_secs(30),
         }
     }
 }
@@ -199,6 +212,20 @@ pub struct Limits {
     pub socks_connections: usize,
     /// Connections that a listener accepts ahead. Default 128.
     pub accept_ahead: usize,
+    /// Datagrams of a UDP association that may wait in each direction; more push out the oldest.
+    /// Default 1000 (published page).
+    pub udp_queue: usize,
+    /// Bytes of datagrams of a UDP association that may wait in each direction; more push out the
+    /// oldest. Default 2 MiB.
+    pub udp_queue_bytes: usize,
+    /// Bytes of datagrams that may wait for all UDP associations of a link together; what comes on
+    /// top is dropped. Default 32 MiB.
+    pub udp_link_bytes: usize,
+    /// Names that a UDP association remembers. Default 64.
+    pub udp_names: usize,
+    /// Names that are looked up at a time for all UDP associations of a link together; datagrams to
+    /// others are dropped. Default 64.
+    pub udp_lookups: usize,
 }
 
 impl Limits {
@@ -209,6 +236,8 @@ impl Limits {
     pub const MESSAGE_OVERHEAD: usize = 64;
     /// The largest WebSocket message that is accepted: 32 MiB (real).
     pub const MAX_MESSAGE: usize = 32 * MIB;
+    /// The largest payload of a datagram: what IPv4 has room for.
+    pub const MAX_DATAGRAM: usize = 65_507;
     /// The longest message accepted before authentication: an Auth message has at most 275 bytes.
     pub const MAX_UNAUTHENTICATED_MESSAGE: usize = 4 * KIB;
 }
@@ -228,6 +257,11 @@ impl Default for Limits {
             links: 16_384,
             socks_connections: 65_536,
             accept_ahead: 128,
+            udp_queue: 1000,
+            udp_queue_bytes: 2 * MIB,
+            udp_link_bytes: 32 * MIB,
+            udp_names: 64,
+            udp_lookups: 64,
         }
     }
 }

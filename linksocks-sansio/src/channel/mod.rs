@@ -1,14 +1,19 @@
-//! One multiplexed TCP stream: its two directions and where it stands.
+//! One multiplexed TCP stream: its two directions and where it stands. And its sibling, the UDP
+//! association.
 
 mod inbound;
+mod names;
 mod outbound;
+mod udp;
 
 use std::time::Instant;
 
 use bytes::BytesMut;
 
 pub(crate) use inbound::{Inbound, InboundEnd};
+pub(crate) use names::{Addresses, Answer, Names, lifetime};
 pub(crate) use outbound::{Next, Outbound, OutboundEnd, ReadPacer};
+pub(crate) use udp::{Application, Association, AssociationPhase, DatagramQueue, Local, Port, Sender};
 
 use crate::dial::DialKey;
 use crate::error::ChannelError;
@@ -22,7 +27,8 @@ use crate::socks5::TargetAddr;
 pub(crate) enum Origin {
     /// A SOCKS request on this socket.
     Socks(SocketId),
-    /// [`Command::Open`](crate::io::Command::Open).
+    /// [`Command::Open`](crate::io::Command::Open) or
+    /// [`Command::Associate`](crate::io::Command::Associate).
     Embed(Ticket),
 }
 

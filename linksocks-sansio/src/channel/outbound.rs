@@ -57,6 +57,23 @@ impl Outbound {
         self.queue.push_back(message);
     }
 
+    /// Makes room by dropping the message that has waited longest. Only datagrams may be lost.
+    pub(crate) fn drop_oldest(&mut self) {
+        if let Some(message) = self.queue.pop_front() {
+            self.bytes -= message.len();
+        }
+    }
+
+    /// How many messages wait.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// How many bytes wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Puts an end behind the last message; a later end replaces an earlier one.
     pub(crate) fn finish_with(&mut self, end: OutboundEnd) {
         self.end = Some(end);

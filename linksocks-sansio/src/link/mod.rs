@@ -12,13 +12,13 @@ use std::time::Instant;
 use bytes::Bytes;
 
 pub use extensions::{EXTENSIONS_HEADER, Extensions};
-pub(crate) use flows::Flows;
+pub(crate) use flows::{FlowKey, Flowing, Flows};
 pub(crate) use pace::Pace;
 pub(crate) use receive::{Crossing, ReceiveBudget, ReceiveCredit};
 
 use crate::config::{Limits, RelayConfig};
 use crate::dial::DialKey;
-use crate::ids::{ChannelId, ChannelKey};
+use crate::ids::{AssociationKey, ChannelId, ChannelKey};
 use crate::io::CloseFrame;
 use crate::relay::{Login, Owner};
 
@@ -66,6 +66,8 @@ pub(crate) struct Link {
     pub(crate) receive_credit: ReceiveCredit,
     pub(crate) budget: ReceiveBudget,
     pub(crate) channels: BTreeMap<ChannelId, ChannelKey>,
+    pub(crate) associations: BTreeMap<ChannelId, AssociationKey>,
+    pub(crate) datagrams: DatagramLoad,
     pub(crate) keep_alive: KeepAlive,
     /// The close frame to send after the last message.
     pub(crate) close: Option<CloseFrame>,
@@ -92,6 +94,8 @@ impl Link {
             receive_credit: ReceiveCredit::default(),
             budget: ReceiveBudget::new(config.limits.link_receive_budget),
             channels: BTreeMap::new(),
+            associations: BTreeMap::new(),
+            datagrams: DatagramLoad::default(),
             keep_alive: KeepAlive::new(now),
             close: None,
             minor_reported: false,
@@ -135,6 +139,15 @@ impl Link {
             None => cap,
         }
     }
+}
+
+/// What the UDP associations of a link use together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DatagramLoad {
+    /// Bytes that wait, with overhead.
+    pub(crate) bytes: usize,
+    /// Lookups under way.
+    pub(crate) lookups: usize,
 }
 
 /// When the peer was last heard of.

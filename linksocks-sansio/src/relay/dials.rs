@@ -1,10 +1,10 @@
 //! Carrying out dials: lookups, attempts, deadlines.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
 
-use super::{Notice, Relay, Socket, SocketOwner, Timer};
+use super::{Notice, QueryOwner, Relay, Socket, SocketOwner, Timer};
 use crate::dial::{Dial, DialKey, DialOwner};
 use crate::error::{LinkError, SocketError};
 use crate::ids::{QueryId, SocketId};
@@ -16,6 +16,8 @@ use crate::socks5::{Host, TargetAddr};
 pub(super) enum DialFailure {
     Error(SocketError),
     Timeout,
+    /// There are addresses, but none that the dial rules allow.
+    Blocked,
 }
 
 impl Relay {
@@ -26,7 +28,7 @@ impl Relay {
         match host {
             Host::Ip(address) => self.set_dial_addresses(key, [address]),
             Host::Name(host) => {
-                let query = self.queries.insert(key);
+                let query = self.queries.insert(QueryOwner::Dial(key));
                 if let Some(dial) = self.dials.get_mut(key) {
                     dial.query = Some(query);
                 }
@@ -37,7 +39,13 @@ impl Relay {
     }
 
     pub(crate) fn on_resolved(&mut self, query: QueryId, result: Result<SmallVec<[IpAddr; 4]>, SocketError>) {
-        let Some(key) = self.queries.remove(query) else { return };
+        self.timers.cancel(Timer::Lookup(query));
+        let key = match self.queries.remove(query) {
+            Some(QueryOwner::Dial(key)) => key,
+            Some(QueryOwner::Entry(entry)) => return self.on_entry_resolved(entry, result),
+            Some(QueryOwner::Datagrams(key, name)) => return self.on_datagram_name(key, &name, result),
+            None => return,
+        };
         let Some(dial) = self.dials.get_mut(key) else { return };
         dial.query = None;
         match result {
@@ -46,9 +54,31 @@ impl Relay {
         }
     }
 
+    /// Looks up a name for others than a dial; they have their answer within [`Timeouts::dial`].
+    ///
+    /// [`Timeouts::dial`]: crate::config::Timeouts::dial
+    pub(super) fn look_up(&mut self, owner: QueryOwner, host: String) -> QueryId {
+        let query = self.queries.insert(owner);
+        self.set_timer(Timer::Lookup(query), self.config.timeouts.dial);
+        self.act(Action::Resolve { query, host });
+        query
+    }
+
+    /// Here the dial rules decide, on the very addresses that are about to be used: nothing is
+    /// connected to for a peer that has not passed them.
     fn set_dial_addresses(&mut self, key: DialKey, addresses: impl IntoIterator<Item = IpAddr>) {
-        if let Some(dial) = self.dials.get_mut(key) {
-            dial.set_addresses(addresses);
+        let Some(dial) = self.dials.get_mut(key) else { return };
+        let (port, rules) = (dial.target.port, &self.config.dial_rules);
+        let is_ours = matches!(dial.owner, DialOwner::Link(_));
+        let mut blocked = false;
+        dial.set_addresses(addresses.into_iter().filter(|ip| {
+            let allowed = is_ours || rules.allows(SocketAddr::new(*ip, port));
+            blocked |= !allowed;
+            allowed
+        }));
+        if blocked && !dial.has_untried() {
+            self.fail_dial(key, DialFailure::Blocked);
+        } else {
             self.try_next_address(key);
         }
     }
@@ -123,6 +153,7 @@ impl Relay {
                 let error = match failure {
                     DialFailure::Error(error) => error,
                     DialFailure::Timeout => SocketError::TimedOut,
+                    DialFailure::Blocked => SocketError::PermissionDenied,
                 };
                 let error = LinkError::Dial { address: dial.target.to_string(), error };
                 self.end_link(link, error, super::Ending::Gone);

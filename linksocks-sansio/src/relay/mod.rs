@@ -3,8 +3,11 @@
 //! The engines decide who may do what; the relay does it. Where it needs a decision it leaves a
 //! [`Notice`], which the engine takes up at the end of each input.
 
+mod associations;
 mod channels;
+mod datagrams;
 mod dials;
+mod entry;
 mod links;
 mod memory;
 mod opening;
@@ -15,26 +18,28 @@ mod socks;
 mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::arena::Arena;
-use crate::channel::{Channel, EarlyInput, Origin, ReadPacer};
+use crate::channel::{Addresses, Association, Channel, EarlyInput, Origin, ReadPacer};
 use crate::config::{Limits, RelayConfig};
 use crate::dial::{Dial, DialKey};
-use crate::error::{LinkError, OpenError};
+use crate::error::{LinkError, OpenError, SocketError};
 use crate::event::Event;
-use crate::ids::{ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
+use crate::ids::{AssociationKey, ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
 use crate::io::{Action, Command, Input, Output};
 use crate::link::{Link, LinkEnd, ReceiveBudget};
 use crate::rng::EngineRng;
 use crate::secret::Credentials;
-use crate::socks5::{Handshake, TargetAddr};
+use crate::socks5::Handshake;
 use crate::stats::Stats;
 use crate::timer::{Due, TimerQueue};
 use crate::wire;
 use shutdown::Shutdown;
 
+pub(crate) use entry::{Want, Wish};
 pub(crate) use links::{Ending, close_code};
 pub(crate) use role::{Role, handle_input};
 
@@ -47,8 +52,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A question or news for the engine that owns the relay.
 #[derive(Debug)]
 pub(crate) enum Notice {
-    /// An application wants a channel.
-    Wanted { origin: Origin, target: TargetAddr },
+    /// An application wants a channel, and may have it.
+    Wanted { origin: Origin, wish: Wish },
     /// The TCP connection for a link is there.
     LinkDialed { link: LinkId, socket: SocketId },
     /// A link is ready for channels.
@@ -74,6 +79,13 @@ pub(crate) enum Timer {
     Response(ChannelKey),
     /// A SOCKS side has seen EOF and the dial side has gone quiet.
     HalfClose(ChannelKey),
+    /// The Connect of a UDP association must be answered.
+    AssociationResponse(AssociationKey),
+    /// A UDP association may have been idle for too long, or what waits in one that is over has had
+    /// its time.
+    AssociationIdle(AssociationKey),
+    /// A lookup that no dial waits for must be done.
+    Lookup(QueryId),
     /// A dial must be done.
     Dial(DialKey),
     /// Another address is tried beside a silent one.
@@ -105,6 +117,9 @@ impl Timer {
             Self::LinkLogin(_)
             | Self::Response(_)
             | Self::HalfClose(_)
+            | Self::AssociationResponse(_)
+            | Self::AssociationIdle(_)
+            | Self::Lookup(_)
             | Self::Dial(_)
             | Self::Handshake(_)
             | Self::Stall(_) => true,
@@ -142,6 +157,10 @@ pub(crate) enum SocketOwner {
     Socks(Box<SocksSession>),
     /// It carries a channel.
     Channel(ChannelKey),
+    /// Its connection lasts as long as a UDP association.
+    Control(AssociationKey),
+    /// It carries datagrams of a UDP association.
+    Datagrams(AssociationKey),
     /// It is being connected.
     Dial(DialKey),
     /// It has been told to close.
@@ -155,7 +174,29 @@ pub(crate) struct SocksSession {
     handshake: Option<Handshake>,
     early: EarlyInput,
     /// The channel that is being opened for it.
-    channel: Option<ChannelKey>,
+    channel: Option<Opening>,
+    /// Our end of its connection, and its own.
+    local: SocketAddr,
+    peer: SocketAddr,
+    /// It has asked for a UDP association: its EOF ends that.
+    wants_datagrams: bool,
+}
+
+/// A channel that is being opened for an application.
+#[derive(Clone, Copy, Debug)]
+enum Opening {
+    Stream(ChannelKey),
+    Datagrams(AssociationKey),
+}
+
+/// Whom a lookup is for.
+#[derive(Debug)]
+enum QueryOwner {
+    Dial(DialKey),
+    /// An application whose target has to be judged.
+    Entry(entry::Entry),
+    /// Datagrams to this name.
+    Datagrams(AssociationKey, String),
 }
 
 /// A SOCKS port.
@@ -178,10 +219,11 @@ pub(crate) struct Relay {
     pub(crate) links: Arena<LinkId, Link>,
     pub(crate) notices: VecDeque<Notice>,
     channels: Arena<ChannelKey, Channel>,
+    associations: Arena<AssociationKey, Association>,
     sockets: Arena<SocketId, Socket>,
     listeners: Arena<ListenerId, Listener>,
     dials: Arena<DialKey, Dial>,
-    queries: Arena<QueryId, DialKey>,
+    queries: Arena<QueryId, QueryOwner>,
     /// The links of a process: a channel is used on the link it was opened on, but known on all.
     owners: BTreeMap<Owner, Vec<LinkId>>,
     outputs: VecDeque<Output>,
@@ -205,6 +247,7 @@ impl Relay {
             links: Arena::default(),
             notices: VecDeque::new(),
             channels: Arena::default(),
+            associations: Arena::default(),
             sockets: Arena::default(),
             listeners: Arena::default(),
             dials: Arena::default(),
@@ -250,6 +293,9 @@ impl Relay {
             Timer::LinkClose(link) => self.on_close_timeout(link),
             Timer::Response(channel) => self.on_response_timeout(channel),
             Timer::HalfClose(channel) => self.on_half_close_timeout(channel),
+            Timer::AssociationResponse(association) => self.on_association_response_timeout(association),
+            Timer::AssociationIdle(association) => self.on_association_idle(association),
+            Timer::Lookup(query) => self.on_resolved(query, Err(SocketError::TimedOut)),
             Timer::Dial(dial) => self.on_dial_timeout(dial),
             Timer::DialStagger(dial) => self.try_next_address(dial),
             Timer::Handshake(socket) => self.on_handshake_timeout(socket),
@@ -268,16 +314,23 @@ impl Relay {
             Input::LinkWritten { link, bytes } => self.on_link_written(link, bytes),
             Input::LinkPong { link } => self.on_pong(link),
             Input::LinkClosed { link, cause } => self.on_link_closed(link, cause),
-            Input::SocketAccepted { ticket, listener, .. } => self.on_socket_accepted(ticket, listener),
+            Input::SocketAccepted { ticket, listener, local, peer } => {
+                self.on_socket_accepted(ticket, listener, local, peer);
+            }
             Input::SocketOpened { socket } => self.on_socket_opened(socket),
             Input::SocketFailed { socket, error } => self.on_socket_failed(socket, error),
             Input::SocketRead { socket, buf } => self.on_socket_read(socket, buf),
             Input::SocketEof { socket } => self.on_socket_eof(socket),
             Input::SocketWritten { socket, bytes } => self.on_socket_written(socket, bytes),
+            Input::SocketBound { socket, local } => self.on_socket_bound(socket, local),
+            Input::DatagramReceived { socket, from, payload } => {
+                self.on_datagram_received(socket, from, &payload);
+            }
+            Input::DatagramsSent { socket, count, failed } => self.on_datagrams_sent(socket, count, failed),
             Input::SocketClosed { socket } => self.on_socket_closed(socket),
             Input::Resolved { query, result } => self.on_resolved(query, result),
             Input::Command(Command::Shutdown { drain }) => self.begin_shutdown(drain),
-            Input::Command(Command::Open { .. })
+            Input::Command(Command::Open { .. } | Command::Associate { .. })
             | Input::LinkOffered { .. }
             | Input::LinkOpened { .. }
             | Input::LinkFailed { .. }
@@ -335,7 +388,8 @@ impl Relay {
         Stats {
             links: self.links.len(),
             ready_links: self.links.iter().filter(|(_, link)| link.is_ready()).count(),
-            channels: self.channels.len(),
+            channels: self.channels.len() + self.associations.len(),
+            associations: self.associations.len(),
             sockets: self.sockets.len(),
             receive_queued: charged + self.detached.charged(),
             ..self.totals

@@ -1,7 +1,7 @@
 //! How channels open, on both sides.
 
 use super::dials::DialFailure;
-use super::{Relay, Socket, SocketOwner, Timer};
+use super::{Opening, Relay, Socket, SocketOwner, Timer};
 use crate::channel::{Channel, GrantedWindow, Inbound, Origin, Outbound, Phase, Side};
 use crate::dial::DialOwner;
 use crate::error::{ChannelError, OpenError, SocketError};
@@ -13,6 +13,12 @@ use crate::wire::{Connect, ConnectRequest, ConnectResponse, Disconnect, Message}
 
 /// The answer to a resume that can't be continued without a hole (as real programs write it).
 const EXPIRED: &str = "channel expired";
+
+/// What a Connect asks for, if it is all right.
+enum Acceptable {
+    Stream(TargetAddr),
+    Datagrams,
+}
 
 impl Relay {
     // ---- SOCKS side
@@ -27,7 +33,7 @@ impl Relay {
         let refusal = match (connect, self.has_room(link)) {
             (Ok(connect), true) => {
                 let key = self.add_channel(link, id, Side::Socks, target, Phase::Connecting(origin));
-                self.bind_session(origin, key);
+                self.bind_session(origin, Opening::Stream(key));
                 self.send_control(link, connect);
                 self.set_timer(Timer::Response(key), self.config.timeouts.response);
                 return;
@@ -38,9 +44,9 @@ impl Relay {
         self.refuse(origin, refusal);
     }
 
-    fn has_room(&self, link: LinkId) -> bool {
+    pub(super) fn has_room(&self, link: LinkId) -> bool {
         let limit = self.config.limits.channels_per_link;
-        self.links.get(link).is_some_and(|link| link.channels.len() < limit)
+        self.links.get(link).is_some_and(|link| link.channels.len() + link.associations.len() < limit)
     }
 
     fn add_channel(
@@ -153,8 +159,12 @@ impl Relay {
             return;
         }
         let error = match self.check_connect(link, &connect) {
-            Ok(target) => {
+            Ok(Acceptable::Stream(target)) => {
                 self.dial_channel(link, connect.channel, target);
+                return;
+            }
+            Ok(Acceptable::Datagrams) => {
+                self.accept_association(link, connect.channel);
                 return;
             }
             Err(error) => error,
@@ -162,11 +172,12 @@ impl Relay {
         self.refuse_connect(link, connect.channel, &error);
     }
 
-    fn check_connect(&self, link: LinkId, connect: &Connect) -> Result<TargetAddr, ChannelError> {
+    fn check_connect(&self, link: LinkId, connect: &Connect) -> Result<Acceptable, ChannelError> {
         if self
             .find_channel(link, connect.channel)
             .or_else(|| self.find_sibling(link, connect.channel))
             .is_some()
+            || self.find_association(link, connect.channel).is_some()
         {
             return Err(ChannelError::Duplicate);
         }
@@ -174,8 +185,10 @@ impl Relay {
             return Err(ChannelError::TooMany);
         }
         match &connect.request {
-            ConnectRequest::Tcp { address, port } => Ok(TargetAddr::from_wire(address, *port)?),
-            ConnectRequest::Udp => Err(ChannelError::Unsupported("UDP")),
+            ConnectRequest::Tcp { address, port } => {
+                Ok(Acceptable::Stream(TargetAddr::from_wire(address, *port)?))
+            }
+            ConnectRequest::Udp => Ok(Acceptable::Datagrams),
             ConnectRequest::Unknown(_) => Err(ChannelError::Unsupported("the protocol")),
         }
     }
@@ -213,6 +226,7 @@ impl Relay {
         let error = match failure {
             DialFailure::Error(error) => ChannelError::Dial { target, error },
             DialFailure::Timeout => ChannelError::DialTimeout { target },
+            DialFailure::Blocked => ChannelError::Blocked(target),
         };
         self.reset_channel(key, error);
     }

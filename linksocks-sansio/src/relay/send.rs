@@ -6,8 +6,8 @@ use super::Relay;
 use crate::channel::{Next, OutboundEnd};
 use crate::ids::{ChannelKey, LinkId};
 use crate::io::Output;
-use crate::link::LinkPhase;
-use crate::wire::{DATA_HEADER_LEN, Disconnect, Finish};
+use crate::link::{FlowKey, Flowing, LinkPhase};
+use crate::wire::{DATA_HEADER_LEN, Disconnect, Finish, payload_len};
 
 impl Relay {
     /// Queues a message that goes before all Data of its link.
@@ -23,7 +23,7 @@ impl Relay {
     pub(super) fn schedule_channel(&mut self, key: ChannelKey) {
         let Some(channel) = self.channels.get_mut(key) else { return };
         let Some(link) = self.links.get_mut(channel.link) else { return };
-        link.flows.wake(key, channel, link.pace.cap());
+        link.flows.wake(FlowKey::Channel(key), &mut channel.outbound, link.pace.cap());
         let id = channel.link;
         self.schedule_link(id);
     }
@@ -68,15 +68,17 @@ impl Relay {
             self.close_link(id, close);
             return true;
         } else {
-            match link.flows.next(&mut self.channels, link.pace.cap()) {
+            let Self { channels, associations, .. } = self;
+            let mut flowing = Flowing { channels, associations };
+            match link.flows.next(&mut flowing, link.pace.cap()) {
                 None => return true,
                 Some((key, Next::Data(message))) => (message, Some((key, None))),
                 Some((key, Next::End(end))) => {
-                    let Some(channel) = self.channels.get(key) else { return true };
+                    let Some(channel) = flowing.id(key) else { return true };
                     let message = match &end {
-                        OutboundEnd::Finish => Finish { channel: channel.id }.encode(),
+                        OutboundEnd::Finish => Finish { channel }.encode(),
                         OutboundEnd::Disconnect(error) => {
-                            Disconnect { channel: channel.id, error: error.clone() }.encode()
+                            Disconnect { channel, error: error.clone() }.encode()
                         }
                     };
                     (message, Some((key, Some(end))))
@@ -86,12 +88,14 @@ impl Relay {
         link.pace.on_sent(message.len());
         link.scheduled = true;
         self.sendable.push_back(id);
-        let length = message.len();
+        let (length, payload) = (message.len(), payload_len(&message));
         self.push(Output::Transmit { link: id, message });
         match sender {
             None => {}
-            Some((key, None)) => self.on_data_sent(key, length),
-            Some((key, Some(_))) => self.on_end_sent(key),
+            Some((FlowKey::Channel(key), None)) => self.on_data_sent(key, length),
+            Some((FlowKey::Channel(key), Some(_))) => self.on_end_sent(key),
+            Some((FlowKey::Association(key), None)) => self.on_datagram_sent(key, payload),
+            Some((FlowKey::Association(key), Some(_))) => self.on_association_end_sent(key),
         }
         true
     }

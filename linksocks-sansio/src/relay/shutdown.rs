@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Ending, Notice, Relay, Timer};
-use crate::error::{ChannelError, LinkError, StopReason};
+use crate::error::{ChannelError, LinkError, OpenError, StopReason};
 use crate::io::{Action, Output};
 use crate::timer::TimerQueue;
 
@@ -37,6 +37,7 @@ impl Relay {
             Shutdown::No => {
                 self.shutdown = Shutdown::Draining;
                 self.set_timer(Timer::Shutdown, drain);
+                self.refuse_entries(&OpenError::Shutdown);
                 self.notices.push_back(Notice::ShutdownBegun);
             }
             Shutdown::Draining => self.set_timer(Timer::Shutdown, drain),
@@ -46,7 +47,7 @@ impl Relay {
 
     /// Goes on as soon as there is nothing to wait for.
     pub(super) fn advance_shutdown(&mut self) {
-        if self.shutdown == Shutdown::Draining && self.channels.is_empty() {
+        if self.shutdown == Shutdown::Draining && self.channels.is_empty() && self.associations.is_empty() {
             self.close_everything();
         }
         if self.shutdown == Shutdown::Closing && self.sockets.is_empty() && self.links.is_empty() {
@@ -68,6 +69,9 @@ impl Relay {
         for channel in self.channels.ids() {
             self.reset_channel(channel, ChannelError::Shutdown);
         }
+        for association in self.associations.ids() {
+            self.reset_association(association, ChannelError::Shutdown);
+        }
         self.drop_sessions();
         for link in self.links.ids() {
             self.end_link(link, LinkError::Shutdown, Ending::Close(self.farewell));
@@ -79,7 +83,9 @@ impl Relay {
 
     /// Ends at once. Whatever is still done is not told any more.
     pub(crate) fn stop(&mut self, reason: StopReason) {
+        self.refuse_entries(&OpenError::Stopped(reason.clone()));
         self.refuse_pending();
+        self.refuse_pending_associations();
         self.outputs.retain(|output| matches!(output, Output::Event(_) | Output::Action(_)));
         self.act(Action::Stop { reason });
         self.shutdown = Shutdown::Stopped;

@@ -71,18 +71,24 @@ impl Relay {
                 socket.pacer.on_read(buf.len());
                 self.on_local_data(channel, buf);
             }
-            SocketOwner::Dial(_) | SocketOwner::Closing => {}
+            SocketOwner::Control(_) => self.on_control_read(id, buf.len()),
+            SocketOwner::Datagrams(_) | SocketOwner::Dial(_) | SocketOwner::Closing => {}
         }
     }
 
     pub(crate) fn on_socket_eof(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.get_mut(id) else { return };
         match &mut socket.owner {
+            SocketOwner::Socks(session) if session.wants_datagrams => self.on_control_eof(id),
             SocketOwner::Socks(session) if session.is_waiting() => session.early.eof = true,
             SocketOwner::Socks(_) => self.close_socket(id),
             SocketOwner::Channel(channel) => {
                 let channel = *channel;
                 self.on_local_eof(channel);
+            }
+            SocketOwner::Control(association) | SocketOwner::Datagrams(association) => {
+                let association = *association;
+                self.end_association(association, None);
             }
             SocketOwner::Dial(_) | SocketOwner::Closing => {}
         }
@@ -100,6 +106,8 @@ impl Relay {
         match self.forget_socket(id).map(|socket| socket.owner) {
             Some(SocketOwner::Socks(session)) => self.on_socks_failed(id, &session, error),
             Some(SocketOwner::Channel(channel)) => self.on_local_failure(channel, error),
+            Some(SocketOwner::Control(association)) => self.end_association(association, None),
+            Some(SocketOwner::Datagrams(association)) => self.on_port_failed(association, id, error),
             Some(SocketOwner::Dial(dial)) => self.on_attempt_failed(dial, id, error),
             Some(SocketOwner::Closing) | None => {}
         }

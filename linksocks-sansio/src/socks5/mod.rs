@@ -1,10 +1,12 @@
 //! SOCKS5 (RFC 1928, RFC 1929) as state machines and codecs.
 
 mod address;
+mod datagram;
 mod reply;
 mod server;
 
 pub use address::{Host, Missing, SocksAddr, SocksAddrError, TargetAddr, TargetError};
+pub use datagram::{Datagram, DatagramError};
 pub use reply::Reply;
 pub use server::{Handshake, HandshakeError, Progress, Request, Status};
 

@@ -34,6 +34,14 @@ pub fn seal_tcp(mut memory: BytesMut, channel: ChannelId) -> Bytes {
     memory.freeze()
 }
 
+/// The length of the payload of a Data message, as its header says; 0 for any other message.
+pub(crate) fn payload_len(message: &[u8]) -> usize {
+    match message.get(..DATA_HEADER_LEN) {
+        Some(&[_, kind::DATA, .., a, b, c, d]) => u32::from_be_bytes([a, b, c, d]) as usize,
+        _ => 0,
+    }
+}
+
 fn header(protocol: u8, channel: ChannelId, compression: Compression, len: u32) -> [u8; DATA_HEADER_LEN] {
     let mut header = [0; DATA_HEADER_LEN];
     header[0] = VERSION.0;

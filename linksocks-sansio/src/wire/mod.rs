@@ -45,6 +45,7 @@ mod reader;
 mod tests;
 mod version;
 
+pub(crate) use data::payload_len;
 pub use data::seal_tcp;
 pub use decode::{DecodeError, Frame, decode};
 pub use encode::EncodeError;
