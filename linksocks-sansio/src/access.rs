@@ -39,28 +39,28 @@ const PRIVATE: &str = "private";
 
 /// What no public host has as its address (IANA special-purpose address registries).
 const PRIVATE_NETWORKS: [(IpAddr, u8); 22] = [
-    v4([0, 0, 0, 0], 8),        // this network, unspecified
-    v4([10, 0, 0, 0], 8),       // private use (RFC 1918)
-    v4([100, 64, 0, 0], 10),    // carrier-grade NAT (RFC 6598)
-    v4([127, 0, 0, 0], 8),      // loopback
-    v4([169, 254, 0, 0], 16),   // link-local, metadata services of clouds
-    v4([172, 16, 0, 0], 12),    // private use (RFC 1918)
-    v4([192, 0, 0, 0], 24),     // protocol assignments
-    v4([192, 0, 2, 0], 24),     // documentation
-    v4([192, 168, 0, 0], 16),   // private use (RFC 1918)
-    v4([198, 18, 0, 0], 15),    // benchmarks
-    v4([198, 51, 100, 0], 24),  // documentation
-    v4([203, 0, 113, 0], 24),   // documentation
-    v4([224, 0, 0, 0], 4),      // multicast
-    v4([240, 0, 0, 0], 4),      // reserved, broadcast
-    v6([0, 0, 0, 0], 96),       // unspecified, loopback, IPv4-compatible
-    v6([0x64, 0xff9b, 1, 0], 48), // local-use translation (RFC 8215)
-    v6([0x100, 0, 0, 0], 64),   // discard-only
+    v4([0, 0, 0, 0], 8),           // this network, unspecified
+    v4([10, 0, 0, 0], 8),          // private use (RFC 1918)
+    v4([100, 64, 0, 0], 10),       // carrier-grade NAT (RFC 6598)
+    v4([127, 0, 0, 0], 8),         // loopback
+    v4([169, 254, 0, 0], 16),      // link-local, metadata services of clouds
+    v4([172, 16, 0, 0], 12),       // private use (RFC 1918)
+    v4([192, 0, 0, 0], 24),        // protocol assignments
+    v4([192, 0, 2, 0], 24),        // documentation
+    v4([192, 168, 0, 0], 16),      // private use (RFC 1918)
+    v4([198, 18, 0, 0], 15),       // benchmarks
+    v4([198, 51, 100, 0], 24),     // documentation
+    v4([203, 0, 113, 0], 24),      // documentation
+    v4([224, 0, 0, 0], 4),         // multicast
+    v4([240, 0, 0, 0], 4),         // reserved, broadcast
+    v6([0, 0, 0, 0], 96),          // unspecified, loopback, IPv4-compatible
+    v6([0x64, 0xff9b, 1, 0], 48),  // local-use translation (RFC 8215)
+    v6([0x100, 0, 0, 0], 64),      // discard-only
     v6([0x2001, 0xdb8, 0, 0], 32), // documentation
-    v6([0xfc00, 0, 0, 0], 7),   // unique local
-    v6([0xfe80, 0, 0, 0], 10),  // link-local
-    v6([0xfec0, 0, 0, 0], 10),  // site-local (deprecated)
-    v6([0xff00, 0, 0, 0], 8),   // multicast
+    v6([0xfc00, 0, 0, 0], 7),      // unique local
+    v6([0xfe80, 0, 0, 0], 10),     // link-local
+    v6([0xfec0, 0, 0, 0], 10),     // site-local (deprecated)
+    v6([0xff00, 0, 0, 0], 8),      // multicast
 ];
 
 const fn v4(octets: [u8; 4], length: u8) -> (IpAddr, u8) {
@@ -158,7 +158,9 @@ impl AccessRules {
         let mut denying = concerned().filter(|rule| rule.denies);
         let allowing = || concerned().filter(|rule| !rule.denies);
         let has_allow_rules = self.rules.iter().any(|rule| !rule.denies);
-        if denying.clone().any(AccessRule::has_any_address) || (has_allow_rules && allowing().next().is_none()) {
+        if denying.clone().any(AccessRule::has_any_address)
+            || (has_allow_rules && allowing().next().is_none())
+        {
             return Verdict::Denied;
         }
         let allows_any = !has_allow_rules || allowing().any(AccessRule::has_any_address);

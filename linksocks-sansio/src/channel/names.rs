@@ -44,7 +44,14 @@ pub(crate) enum Answer<'a> {
 
 impl Names {
     /// Looks for the addresses of `name`; lets the datagram wait if they are just being looked up.
-    pub(crate) fn ask(&mut self, name: &str, port: u16, payload: &[u8], now: Instant, max: usize) -> Answer<'_> {
+    pub(crate) fn ask(
+        &mut self,
+        name: &str,
+        port: u16,
+        payload: &[u8],
+        now: Instant,
+        max: usize,
+    ) -> Answer<'_> {
         if self.names.get(name).is_some_and(|name| name.is_stale(now)) {
             self.names.remove(name);
         }
@@ -53,9 +60,12 @@ impl Names {
         }
         match self.names.get_mut(name) {
             Some(Name::Known { addresses, .. }) => Answer::Known(addresses),
-            Some(Name::Sought(_, waiting)) => {
-                Answer::Waits(waiting.push(port, Bytes::copy_from_slice(payload), WAITING, WAITING * Limits::MAX_DATAGRAM))
-            }
+            Some(Name::Sought(_, waiting)) => Answer::Waits(waiting.push(
+                port,
+                Bytes::copy_from_slice(payload),
+                WAITING,
+                WAITING * Limits::MAX_DATAGRAM,
+            )),
             None => Answer::Unknown,
         }
     }

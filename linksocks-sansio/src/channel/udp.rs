@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn only_the_application_is_heard() {
-        let at = |text: &str| text.parse().unwrap();
+        let at = |text: &str| text.parse::<std::net::SocketAddr>().unwrap();
         let peer = at("192.0.2.1:5").ip();
         let mut sender = Sender::announced(peer, at("0.0.0.0:0"));
         assert!(sender.matches(at("192.0.2.1:7")) && !sender.matches(at("192.0.2.2:7")));

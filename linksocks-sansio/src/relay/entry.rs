@@ -67,7 +67,11 @@ impl Relay {
         self.refuse(origin, OpenError::Blocked(target.to_string()));
     }
 
-    pub(super) fn on_entry_resolved(&mut self, entry: Entry, addresses: Result<super::Addresses, SocketError>) {
+    pub(super) fn on_entry_resolved(
+        &mut self,
+        entry: Entry,
+        addresses: Result<super::Addresses, SocketError>,
+    ) {
         let Entry { origin, target } = entry;
         if !self.still_wants(origin) {
             return;

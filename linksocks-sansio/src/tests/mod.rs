@@ -1,6 +1,7 @@
 //! Behaviour of the engines, one per test, in virtual time.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; the rest fails it")]
 
+mod access;
 mod endings;
 mod forward;
 mod host;
@@ -9,6 +10,7 @@ mod links;
 mod login;
 mod pair;
 mod properties;
+mod udp;
 
 use std::sync::OnceLock;
 use std::time::Instant;

@@ -1,6 +1,7 @@
 //! The rules of the contract, held against arbitrary inputs.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use quickcheck::{Arbitrary, Gen, QuickCheck};
 
 use super::epoch;
 use super::pair::{TOKEN, client_config, server_config};
+use crate::access::AccessRule;
 use crate::arena::ArenaId;
 use crate::error::{LinkFailure, SocketError};
 use crate::ids::{ChannelId, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
@@ -17,8 +19,8 @@ use crate::io::{
 };
 use crate::secret::Token;
 use crate::wire::{
-    Ack, Auth, AuthResponse, Compression, Connect, ConnectRequest, ConnectResponse, Data, Disconnect, Finish,
-    Hello, Message, Window,
+    Ack, Auth, AuthResponse, Compression, Connect, ConnectRequest, ConnectResponse, Data, Disconnect,
+    Endpoint, Endpoints, Finish, Hello, Message, Window,
 };
 use crate::{ClientEngine, ServerEngine};
 
@@ -58,14 +60,17 @@ fn message(g: &mut Gen) -> Message {
         1 => Message::AuthResponse(AuthResponse::Success { assigned: None }),
         2 | 3 => {
             let address = if bool::arbitrary(g) { "127.0.0.1" } else { "host.test" }.to_owned();
-            let request = ConnectRequest::Tcp { address, port: u16::arbitrary(g) % 3 };
+            let request = match u8::arbitrary(g) % 3 {
+                0 => ConnectRequest::Udp,
+                _ => ConnectRequest::Tcp { address, port: u16::arbitrary(g) % 3 },
+            };
             Message::Connect(Connect { channel, request, resume: u8::arbitrary(g) % 8 == 0 })
         }
         4 | 5 => Message::Data(Data {
             channel,
             compression: if u8::arbitrary(g) % 8 == 0 { Compression::Gzip } else { Compression::None },
             payload: vec![7; usize::arbitrary(g) % 100_000].into(),
-            datagram: None,
+            datagram: bool::arbitrary(g).then(|| endpoints(g)),
             sequence: None,
         }),
         6 => Message::ConnectResponse(ConnectResponse { channel, result: text(g).map_or(Ok(()), Err) }),
@@ -81,6 +86,20 @@ fn message(g: &mut Gen) -> Message {
     }
 }
 
+fn address(g: &mut Gen) -> SocketAddr {
+    let ip = *g.choose(&["127.0.0.1", "::1", "::ffff:127.0.0.1"]).unwrap_or(&"127.0.0.1");
+    SocketAddr::new(ip.parse().unwrap(), u16::arbitrary(g) % 3)
+}
+
+fn endpoints(g: &mut Gen) -> Endpoints {
+    let mut endpoint = || {
+        let address = g.choose(&["", "127.0.0.1", "::1", "host.test", "a b"]).copied().unwrap_or_default();
+        Endpoint { address: address.to_owned(), port: u16::arbitrary(g) % 3 }
+    };
+    let (source, target) = (endpoint(), endpoint());
+    if bool::arbitrary(g) { Endpoints::Two { source, target } } else { Endpoints::One(target) }
+}
+
 fn offer(g: &mut Gen) -> UpgradeRequest {
     let digest = Token::new(TOKEN).unwrap().digest().to_hex();
     UpgradeRequest {
@@ -93,7 +112,7 @@ fn offer(g: &mut Gen) -> UpgradeRequest {
 
 fn input(g: &mut Gen) -> Input {
     let extensions = bool::arbitrary(g).then(|| "window, finish".to_owned());
-    match u8::arbitrary(g) % 24 {
+    match u8::arbitrary(g) % 28 {
         0 => Input::Timeout,
         1 => Input::LinkOffered { ticket: Ticket(u64::arbitrary(g)), request: offer(g) },
         2 => Input::LinkOpened { link: id::<LinkId>(g), response: UpgradeResponse { extensions } },
@@ -109,7 +128,10 @@ fn input(g: &mut Gen) -> Input {
         14 | 15 => Input::SocketOpened { socket: id::<SocketId>(g) },
         16 => Input::SocketFailed { socket: id::<SocketId>(g), error: SocketError::Reset },
         17 => {
-            let handshake = b"\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50".to_vec();
+            let mut handshake = b"\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50".to_vec();
+            if bool::arbitrary(g) {
+                handshake[4] = 3;
+            }
             let bytes = if bool::arbitrary(g) { handshake } else { Vec::arbitrary(g) };
             Input::SocketRead { socket: id::<SocketId>(g), buf: ReadBuf::copy_from(&bytes) }
         }
@@ -129,6 +151,18 @@ fn input(g: &mut Gen) -> Input {
             query: id::<QueryId>(g),
             result: Ok([[127, 0, 0, 1].into()].into_iter().collect()),
         },
+        23 => Input::SocketBound { socket: id::<SocketId>(g), local: address(g) },
+        24 => Input::DatagramReceived {
+            socket: id::<SocketId>(g),
+            from: address(g),
+            payload: [vec![0, 0, 0, 1], Vec::arbitrary(g)].concat().into(),
+        },
+        25 => Input::DatagramsSent {
+            socket: id::<SocketId>(g),
+            count: usize::arbitrary(g) % 100,
+            failed: usize::arbitrary(g) % 2,
+        },
+        26 => Input::Command(Command::Associate { ticket: Ticket(u64::arbitrary(g)) }),
         _ if u8::arbitrary(g) % 16 == 0 => {
             Input::Command(Command::Shutdown { drain: Duration::from_secs(3) })
         }
@@ -189,9 +223,11 @@ fn drain(engine: &mut impl Engine, now: Instant, hash: &mut DefaultHasher) {
 fn arbitrary_inputs_are_harmless_and_have_the_same_outputs_every_time() {
     fn check(steps: Vec<Step>, seed: [u8; 4], early: bool) -> bool {
         let seed = std::array::from_fn(|i| seed[i % 4]);
+        let rules: &[&str] = if seed[0] % 2 == 0 { &[] } else { &["127.0.0.0/8", "!:2"] };
         let server = || ServerEngine::new(server_config(), seed, epoch());
         let client = || {
             let mut config = client_config();
+            config.relay.entry_rules = rules.iter().map(|rule| rule.parse::<AccessRule>().unwrap()).collect();
             config.links = 2;
             config.listen_early = early;
             ClientEngine::new(config, seed, epoch())
