@@ -4,8 +4,12 @@
 //! their scripts need not learn anything new.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use linksocks_sansio::access::AccessRule;
+
+use super::duration;
 
 const KEY_FLAGS: &str = "Key flags";
 pub(super) const OTHER_FLAGS: &str = "Other flags";
@@ -96,6 +100,16 @@ pub(super) struct ClientArgs {
     #[arg(short = 'E', long, help_heading = OTHER_FLAGS)]
     pub(super) no_env_proxy: bool,
 
+    /// Allow only matching destinations, or with a leading ! forbid them: ADDR:PORT, either part may be
+    /// empty; ADDR may be an IP, a network, a range or 'private'
+    #[arg(long, value_name = "ADDR:PORT", action = ArgAction::Append, help_heading = OTHER_FLAGS)]
+    pub(super) access_rule: Vec<AccessRule>,
+
+    /// End a UDP association after so long without a datagram
+    #[arg(long, default_value = "5m", value_parser = duration::parse, help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "DURATION")]
+    pub(super) udp_idle: Duration,
+
     /// Direct mode; all traffic takes the relay in both
     #[arg(long, default_value = "auto", help_heading = OTHER_FLAGS)]
     #[arg(value_name = "MODE", value_parser = direct_mode, hide_possible_values = true)]
@@ -125,6 +139,16 @@ pub(super) struct ServerArgs {
     #[arg(short = 'P', long, env = "LINKSOCKS_WEBSOCKET_PORT", default_value = "8765", help_heading = KEY_FLAGS)]
     #[arg(value_name = "PORT")]
     pub(super) ws_port: u16,
+
+    /// Connect only to matching destinations, or with a leading ! not to them: ADDR:PORT, either part
+    /// may be empty; ADDR may be an IP, a network, a range or 'private'
+    #[arg(long, value_name = "ADDR:PORT", action = ArgAction::Append, help_heading = OTHER_FLAGS)]
+    pub(super) access_rule: Vec<AccessRule>,
+
+    /// End a UDP association after so long without a datagram
+    #[arg(long, default_value = "5m", value_parser = duration::parse, help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "DURATION")]
+    pub(super) udp_idle: Duration,
 
     /// Show debug logs (-dd for trace logs)
     #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]
@@ -215,7 +239,6 @@ pub(super) const CLIENT_LATER: &[Later] = &[
     Later::value("direct-upnp-lease"),
     Later::switch("direct-upnp-keep"),
     Later::value("direct-upnp-external-port"),
-    Later::value("access-rule"),
 ];
 
 /// The variables of the SOCKS flags are left out: in forward mode the Go server takes no notice of
@@ -239,5 +262,4 @@ pub(super) const SERVER_LATER: &[Later] = &[
     Later::switch("direct-rendezvous-udp"),
     Later::value("direct-rendezvous-host"),
     Later::value("direct-rendezvous-port"),
-    Later::value("access-rule"),
 ];

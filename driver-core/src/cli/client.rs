@@ -76,6 +76,8 @@ fn config(args: &ClientArgs, listen: SocketAddr, cpus: usize) -> Result<ClientCo
     config.listen_early = args.socks_no_wait;
     config.reconnect = !args.no_reconnect;
     config.links = links(args.threads, cpus);
+    config.relay.entry_rules = args.access_rule.iter().cloned().collect();
+    config.relay.timeouts.udp_idle = args.udp_idle;
     let username = args.socks_username.as_deref().unwrap_or_default();
     let password = args.socks_password.as_deref().unwrap_or_default();
     if !(username.is_empty() && password.is_empty()) {
@@ -121,6 +123,17 @@ mod tests {
         let config = configure("").unwrap();
         assert!(config.token.is_anonymous() && config.credentials.is_none());
         assert!(!config.listen_early && config.reconnect && config.links == 1);
+    }
+
+    #[test]
+    fn rules_and_the_idle_time_of_udp_reach_the_engine() {
+        let config = configure("--access-rule 10.0.0.0/8:80 --access-rule !10.0.0.1 --udp-idle 90s").unwrap();
+        let allows = |address: &str| config.relay.entry_rules.allows(address.parse().unwrap());
+        assert!(allows("10.0.0.2:80") && !allows("10.0.0.1:80") && !allows("10.0.0.2:81"));
+        assert_eq!(config.relay.timeouts.udp_idle.as_secs(), 90);
+        let config = configure("").unwrap();
+        assert_eq!(config.relay.timeouts.udp_idle.as_secs(), 300);
+        assert_eq!(config.relay.entry_rules, Default::default());
     }
 
     #[test]

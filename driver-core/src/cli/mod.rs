@@ -5,6 +5,7 @@
 mod args;
 mod client;
 mod demo;
+mod duration;
 mod events;
 mod log;
 mod parse;

@@ -25,7 +25,9 @@ pub(super) async fn run<R: Runtime>(
     let listen = unless_signalled(&mut signals, listen).await?;
     let given = args.token.as_deref().filter(|token| !token.is_empty());
     let token = given.map_or_else(random_token, |token| Ok(token.to_owned()))?;
-    let config = ServerConfig::forward(Token::new(token.as_str())?)?;
+    let mut config = ServerConfig::forward(Token::new(token.as_str())?)?;
+    config.relay.dial_rules = args.access_rule.iter().cloned().collect();
+    config.relay.timeouts.udp_idle = args.udp_idle;
 
     let server = Server::builder(config).bind(listen);
     let events = server.events();
