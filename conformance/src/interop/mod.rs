@@ -13,6 +13,7 @@ mod program;
 pub mod socks;
 pub mod target;
 mod tunnel;
+pub mod udp;
 
 pub use error::Error;
 pub use process::Process;

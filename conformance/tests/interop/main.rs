@@ -9,6 +9,7 @@ mod lifecycle;
 mod link;
 mod misbehaviour;
 mod transfer;
+mod udp;
 
 use std::env;
 use std::net::{Ipv6Addr, TcpListener};
@@ -55,6 +56,8 @@ const ANY: &[Pairing] = &[OURS_TO_OURS, REAL_TO_OURS, OURS_TO_REAL, REAL_TO_REAL
 const OUR_CLIENT: &[Pairing] = &[OURS_TO_OURS, OURS_TO_REAL];
 /// What depends on the server alone, and the published one does, too.
 const ANY_SERVER: &[Pairing] = &[OURS_TO_OURS, REAL_TO_REAL];
+/// What depends on our server alone.
+const OUR_SERVER: &[Pairing] = &[OURS_TO_OURS, REAL_TO_OURS];
 /// What needs our extensions at both ends, or our server alone.
 const OURS: &[Pairing] = &[OURS_TO_OURS];
 
@@ -82,6 +85,18 @@ const CASES: &[Case] = &[
         pairings: ANY,
         options: Options { path: "", threads: 4 },
         run: transfer::four_links,
+    },
+    case("udp_over_ipv4", ANY, udp::udp_over_ipv4),
+    case("udp_over_ipv6", ANY, udp::udp_over_ipv6),
+    case("udp_by_name", ANY, udp::udp_by_name),
+    case("large_datagrams", OUR_SERVER, udp::large_datagrams),
+    case("thirty_udp_associations", ANY, udp::thirty_udp_associations),
+    case("malformed_datagrams_are_harmless", OUR_CLIENT, udp::malformed_datagrams_are_harmless),
+    Case {
+        name: "udp_over_four_links",
+        pairings: ANY,
+        options: Options { path: "", threads: 4 },
+        run: udp::thirty_udp_associations,
     },
     case("wrong_token_ends_the_client", ANY, lifecycle::wrong_token_ends_the_client),
     case("client_survives_a_restart_of_the_server", ANY, lifecycle::client_survives_a_restart_of_the_server),
