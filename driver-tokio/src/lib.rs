@@ -186,3 +186,20 @@ impl RuntimeDatagrams for TokioDatagrams {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kept_alive_connection_is_asked_after_soon() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("loopback");
+        let stream = TokioStream::from(stream);
+        stream.set_keepalive().expect("the option exists");
+        let socket = SockRef::from(&stream.0);
+        assert_eq!(socket.keepalive().ok(), Some(true));
+        #[cfg(unix)]
+        assert_eq!(socket.tcp_keepalive_time().ok(), Some(KEEPALIVE_TIME));
+    }
+}
