@@ -14,12 +14,16 @@ use crate::ids::{AssociationKey, SocketId};
 use crate::io::Output;
 use crate::link::FlowKey;
 use crate::socks5::{Datagram, Host, TargetAddr};
-use crate::wire::{Compression, Data, Endpoint, Endpoints, Message};
+use crate::wire::{Compression, DATA_HEADER_LEN, Data, Endpoint, Endpoints, Message};
 
 /// The longest payload that may be a compressed datagram: gzip adds 18 bytes, and 5 for each block
 /// that it can't shrink.
 #[cfg(feature = "gzip")]
 const MAX_COMPRESSED: usize = Limits::MAX_DATAGRAM + 1024;
+
+/// What a datagram is charged beyond its payload at most: as a message that waits for the link, with
+/// the longest name as its address.
+const MAX_OVERHEAD: usize = Limits::MESSAGE_OVERHEAD + DATA_HEADER_LEN + 2 * (1 + 2) + 255;
 
 impl Relay {
     // ---- local socket → link
@@ -232,7 +236,9 @@ impl Relay {
     /// Sends a datagram to a name: at once if its addresses are known, else when they are.
     fn send_to_name(&mut self, key: AssociationKey, name: &str, port: u16, payload: &Bytes) {
         let (limits, now) = (&self.config.limits, self.now);
-        let room = self.has_room_for(key, payload.len());
+        if !self.has_room_for(key, payload.len()) {
+            return self.drop_datagrams(key, 1);
+        }
         let Some(association) = self.associations.get_mut(key) else { return };
         let lookups = self.links.get(association.link).map(|link| link.datagrams.lookups);
         let may_look_up = lookups.is_some_and(|lookups| lookups < limits.udp_lookups);
@@ -242,7 +248,7 @@ impl Relay {
                 self.on_name_known(key, &addresses, port, payload);
             }
             Answer::Waits(dropped) => self.drop_datagrams(key, dropped),
-            Answer::Unknown if room && may_look_up => {
+            Answer::Unknown if may_look_up => {
                 let query = self.look_up(QueryOwner::Datagrams(key, name.to_owned()), name.to_owned());
                 if let Some(association) = self.associations.get_mut(key)
                     && let Some(link) = self.links.get_mut(association.link)
@@ -307,7 +313,8 @@ impl Relay {
     /// Whether the link's associations may hold another datagram of `length` bytes.
     fn has_room_for(&self, key: AssociationKey, length: usize) -> bool {
         let link = self.associations.get(key).and_then(|association| self.links.get(association.link));
-        link.is_some_and(|link| link.datagrams.bytes + length <= self.config.limits.udp_link_bytes)
+        let cost = length + MAX_OVERHEAD;
+        link.is_some_and(|link| link.datagrams.bytes + cost <= self.config.limits.udp_link_bytes)
     }
 
     /// Brings what an association is charged in line with what waits in it.

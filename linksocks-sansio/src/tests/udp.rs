@@ -188,6 +188,21 @@ fn lookups_that_fail_or_are_too_many_lose_only_their_datagrams() {
 }
 
 #[test]
+fn what_waits_for_lookups_stays_within_the_budget() {
+    let mut server = server_config();
+    server.relay.limits.udp_link_bytes = 100_000;
+    let mut pair = Pair::with(client_config(), server);
+    let (_, port) = associate(&mut pair);
+    pair.server.resolver_stalled = true;
+    for number in 0..30 {
+        send(&mut pair, port, &format!("host{}.test:1", number % 3), &[0; 9_000]);
+    }
+    let stats = pair.server.engine.stats();
+    assert!((90_000..=101_000).contains(&stats.datagrams_queued), "{stats:?}");
+    assert_eq!(stats.datagrams_dropped, 19);
+}
+
+#[test]
 fn what_is_sent_last_is_still_delivered() {
     let mut pair = Pair::new();
     pair.server.binds = Answer::Silence;
