@@ -105,7 +105,8 @@ impl World {
             .cloned()
             .map(|plan| {
                 let dice = Stream::Chats.dice(seed, plan.id + 1);
-                Chat::new(plan, dice)
+                let is_honest = plan.is_probe || !scenario.shape.impostor;
+                Chat::new(plan, is_honest, dice)
             })
             .collect();
         let intruders: Vec<Intruder> = scenario

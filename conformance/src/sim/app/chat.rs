@@ -67,6 +67,8 @@ impl ChatPlan {
 pub struct Chat {
     /// What it is going to be.
     pub plan: ChatPlan,
+    /// Whether what arrives can be held against what was sent.
+    is_honest: bool,
     dice: Dice,
     state: State,
     /// Datagrams sent so far; their place is their number.
@@ -88,12 +90,12 @@ enum State {
 }
 
 impl Chat {
-    /// A chat that waits for its start.
+    /// A chat that waits for its start; with an honest server in between, or with an impostor.
     #[must_use]
-    pub fn new(plan: ChatPlan, dice: Dice) -> Self {
+    pub fn new(plan: ChatPlan, is_honest: bool, dice: Dice) -> Self {
         let state = State::Waiting { until: plan.start };
         let (sent, arrived, returned) = Default::default();
-        Self { plan, dice, state, sent, arrived, returned, granted: false }
+        Self { plan, is_honest, dice, state, sent, arrived, returned, granted: false }
     }
 
     /// When it must go on even if nothing happens on the network.
@@ -316,7 +318,8 @@ impl Chat {
         let original = usize::try_from(number).ok().and_then(|number| self.sent.get(number));
         let is_unaltered = original == Some(payload);
         let is_new = seen(self).insert(number);
-        require(is_unaltered && is_new && from_the_right_source, RULE, || {
+        let is_right = is_unaltered && is_new && from_the_right_source;
+        require(is_right || !self.is_honest, RULE, || {
             format!(
                 "{self}: the {who} got datagram {number} of {} bytes; unaltered: {is_unaltered}, new: {is_new}, \
                  right source: {from_the_right_source}",
