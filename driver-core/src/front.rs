@@ -117,7 +117,10 @@ fn websocket_key(request: &HttpRequest) -> Option<HeaderValue> {
         && has_token(headers, header::UPGRADE, "websocket")
         && headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == WEBSOCKET_VERSION);
     let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
-    (valid && key.len() == KEY_LENGTH).then(|| key.clone())
+    // 16 bytes in Base64.
+    let digits = key.as_bytes().strip_suffix(b"==")?;
+    let encoded = digits.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+    (valid && encoded && key.len() == KEY_LENGTH).then(|| key.clone())
 }
 
 fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {

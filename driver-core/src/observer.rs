@@ -99,8 +99,7 @@ impl Observer {
     }
 
     pub(crate) async fn stopped(&self) -> StopReason {
-        // Cancelled if the runtime dropped the owner's task.
-        self.stopped.clone().await.unwrap_or(StopReason::Shutdown)
+        self.stopped.clone().await.unwrap_or(StopReason::Aborted)
     }
 }
 

@@ -13,6 +13,7 @@ use futures_channel::oneshot;
 use futures_util::future::select;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use linksocks_sansio::error::{LinkFailure, OpenError, SocketError, StopReason};
+use linksocks_sansio::io::LinkClose;
 use linksocks_sansio::{
     Action, Command, Engine, Input, LinkId, ListenerId, Output, QueryId, SocketId, Ticket,
 };
@@ -401,21 +402,26 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
         self.runtime.spawn(listener::listen(runtime, listener, address, receiver, inbox, accepted));
     }
 
-    /// A pump that is gone has reported it, and the engine will ignore what it said last.
+    /// Tells the task of a link. One that never began, because its visitor left while it was being
+    /// let in, reports nothing itself.
     fn to_link(&self, link: LinkId, command: LinkCommand) {
-        if let Some(commands) = self.links.get(&link) {
-            let _ = commands.unbounded_send(command);
+        if let Some(commands) = self.links.get(&link)
+            && let Err(unsent) = commands.unbounded_send(command)
+            && unsent.into_inner().is_final()
+        {
+            self.inbox.put(Input::LinkClosed { link, cause: LinkClose::Local });
         }
     }
 
-    /// See [`Self::to_link`].
+    /// See [`Self::to_socket`].
     fn to_datagrams(&self, socket: SocketId, command: DatagramCommand) {
         if let Some(commands) = self.datagrams.get(&socket) {
             let _ = commands.unbounded_send(command);
         }
     }
 
-    /// See [`Self::to_link`]. Ids of datagram sockets are not among them.
+    /// A pump that is gone has reported it, and the engine will ignore what it said last. Ids of
+    /// datagram sockets are not among these.
     fn to_socket(&self, socket: SocketId, command: StreamCommand) {
         if let Some(commands) = self.sockets.get(&socket) {
             let _ = commands.unbounded_send(command);

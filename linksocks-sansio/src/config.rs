@@ -130,7 +130,7 @@ pub struct Timeouts {
     /// Until another address of a target is tried beside a silent one. Default 250 ms (RFC 8305
     /// section 5).
     pub dial_stagger: Duration,
-    /// Waiting for a ConnectResponse. Default 15 s (`ConnectTimeout` + 5 s, published page).
+    /// Waiting for a ConnectResponse. Default 15 s (real: `ConnectTimeout` + 5 s).
     pub response: Duration,
     /// How long a SOCKS request waits for a link. Default 10 s (real).
     pub link_wait: Duration,
@@ -149,8 +149,13 @@ pub struct Timeouts {
     /// How long a SOCKS side that has seen EOF holds its Disconnect back, without Data from the
     /// dial side, on a link without `finish`. Default 5 s.
     pub half_close_linger: Duration,
+    /// How long Data that comes before its Connect is kept. Default 10 s.
+    pub early_data: Duration,
     /// How long a closed socket reads and discards before its descriptor is released. Default 2 s.
     pub close_linger: Duration,
+    /// How long a socket may take nothing of the last bytes of a channel that is over otherwise.
+    /// Default 5 min.
+    pub last_bytes: Duration,
     /// A channel whose socket accepts nothing for so long is stalled. Default 10 s.
     pub stall: Duration,
     /// A UDP association ends after this long without a datagram (`--udp-idle`). Default 5 min, the
@@ -174,7 +179,9 @@ impl Default for Timeouts {
             link_close: Duration::from_secs(2),
             socks_handshake: Duration::from_secs(30),
             half_close_linger: Duration::from_secs(5),
+            early_data: Duration::from_secs(10),
             close_linger: Duration::from_secs(2),
+            last_bytes: Duration::from_secs(300),
             stall: Duration::from_secs(10),
             udp_idle: Duration::from_secs(300),
             udp_name: Duration::from_secs(30),
@@ -204,6 +211,11 @@ pub struct Limits {
     pub read_min: usize,
     /// Channels of one link. Default 65 536.
     pub channels_per_link: usize,
+    /// Connections to targets in the making for one client process. Default 1024.
+    pub dials_per_client: usize,
+    /// Unanswered name lookups for one client process, given up or not: fewer than a runtime has
+    /// threads for them (tokio: 512), so that others get their turn. Default 256.
+    pub lookups_per_client: usize,
     /// Links that have not authenticated yet. Default 256.
     pub unauthenticated_links: usize,
     /// Links altogether. Default 16 384.
@@ -223,9 +235,6 @@ pub struct Limits {
     pub udp_link_bytes: usize,
     /// Names that a UDP association remembers. Default 64.
     pub udp_names: usize,
-    /// Names that are looked up at a time for all UDP associations of a link together; datagrams to
-    /// others are dropped. Default 64.
-    pub udp_lookups: usize,
 }
 
 impl Limits {
@@ -235,7 +244,7 @@ impl Limits {
     /// What a waiting message is charged beyond its length.
     pub const MESSAGE_OVERHEAD: usize = 64;
     /// The largest WebSocket message that is accepted: 32 MiB (real).
-    pub const MAX_MESSAGE: usize = 32 * MIB;
+    pub const MAX_MESSAGE: usize = crate::wire::MAX_MESSAGE;
     /// The largest payload of a datagram: what IPv4 has room for.
     pub const MAX_DATAGRAM: usize = 65_507;
     /// The longest message accepted before authentication: an Auth message has at most 275 bytes.
@@ -253,6 +262,8 @@ impl Default for Limits {
             message_time: Duration::from_millis(20),
             read_min: 16 * KIB,
             channels_per_link: 65_536,
+            dials_per_client: 1024,
+            lookups_per_client: 256,
             unauthenticated_links: 256,
             links: 16_384,
             socks_connections: 65_536,
@@ -261,7 +272,6 @@ impl Default for Limits {
             udp_queue_bytes: 2 * MIB,
             udp_link_bytes: 32 * MIB,
             udp_names: 64,
-            udp_lookups: 64,
         }
     }
 }

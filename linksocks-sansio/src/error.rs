@@ -228,6 +228,9 @@ pub enum StopReason {
     /// No link can be had any more.
     #[error("{0}")]
     Link(LinkError),
+    /// The task that drives the engine was ended from outside, or panicked.
+    #[error("ended before it was done")]
+    Aborted,
     /// The SOCKS listener could not be opened.
     #[error("failed to listen on {address}: {error}")]
     Listen {

@@ -68,10 +68,6 @@ pub(super) async fn supervise(
     let mut shutting_down = false;
     loop {
         select_biased! {
-            event = events.next().fuse() => match event {
-                Some(event) => events::log(side, &event),
-                None => return End::Stopped(handle.stopped().await),
-            },
             () = signals.select_next_some() => {
                 if shutting_down {
                     let end = pin!(handle.shutdown(Duration::ZERO));
@@ -84,6 +80,11 @@ pub(super) async fn supervise(
             }
             // Polled so that it asks for the shutdown; the events end when it is done.
             _ = shutdown => {}
+            // Last: there may be always another one.
+            event = events.next().fuse() => match event {
+                Some(event) => events::log(side, &event),
+                None => return End::Stopped(handle.stopped().await),
+            },
         }
     }
 }

@@ -58,7 +58,7 @@ pub enum LinkCommand {
 }
 
 impl LinkCommand {
-    fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::Close { .. })
     }
 }
@@ -364,7 +364,8 @@ where
         match message {
             Message::Binary(message) => {
                 self.credit = self.credit.saturating_sub_unsigned(receive_cost(message.len()) as u64);
-                if self.ending.is_none() {
+                // A write error does not make what the peer has said before any less true.
+                if self.ending.as_ref().is_none_or(|ending| ending.cause != LinkClose::Local) {
                     self.inbox.put(Input::LinkReceived { link: self.link, message });
                 }
             }
@@ -385,13 +386,13 @@ where
     fn peer_closed(&mut self, frame: Option<WireCloseFrame>) {
         self.reading = Reading::Done;
         self.queue.clear();
-        if self.ending.is_none() {
+        if !matches!(&self.ending, Some(Ending { cause: LinkClose::Local | LinkClose::Peer(_), .. })) {
             let frame = frame.map(|frame| CloseFrame {
                 code: frame.code.into(),
                 reason: frame.reason.as_str().to_owned(),
             });
             // The WebSocket has prepared the answer.
-            self.unflushed = true;
+            self.unflushed = self.ending.is_none();
             self.end(LinkClose::Peer(frame), None, LAST_WORDS);
         }
     }

@@ -26,6 +26,8 @@ const MAX_SLICES: usize = 16;
 const READS_PER_POLL: usize = 16;
 /// The rest of an allocation is worth another read from this size on.
 const MIN_REST: usize = 4 * 1024;
+/// How long a broken connection may wait for permission to read on.
+const BROKEN_PATIENCE: Duration = Duration::from_secs(10);
 /// The size of reads whose bytes nobody wants.
 const DISCARD_CHUNK: usize = 16 * 1024;
 
@@ -129,6 +131,8 @@ struct Pump<R, S> {
 
     /// Set by [`StreamCommand::Close`]; runs until the descriptor is released in any case.
     closing: Option<Timer>,
+    /// Runs while a broken connection waits for permission to read what is left in it.
+    patience: Option<Timer>,
     /// Set by [`StreamCommand::OpenLink`]; waits for the last write.
     upgrade: Option<Box<OpenLink>>,
 }
@@ -176,6 +180,7 @@ impl<R: Runtime, S: RuntimeStream> Pump<R, S> {
             queue: VecDeque::new(),
             write_half: WriteHalf::Open,
             closing: None,
+            patience: None,
             upgrade: None,
         }
     }
@@ -248,6 +253,7 @@ impl<R: Runtime, S: RuntimeStream> Pump<R, S> {
             StreamCommand::Read(credit) => {
                 self.credit.bytes += credit.bytes;
                 self.credit.chunk = credit.chunk;
+                self.patience = None;
             }
             StreamCommand::ShutdownWrite => self.end_write_half(),
             StreamCommand::Close { linger } => {
@@ -352,6 +358,12 @@ impl<R: Runtime, S: RuntimeStream> Pump<R, S> {
         }
         match self.write_half {
             WriteHalf::Broken(error) if self.eof => Poll::Ready(End::Failed(error)),
+            WriteHalf::Broken(error) if self.credit.bytes == 0 => {
+                // Perhaps nobody ever grants more: the other end may write, in vain, before it reads.
+                let runtime = &self.runtime;
+                let patience = self.patience.get_or_insert_with(|| Box::pin(runtime.sleep(BROKEN_PATIENCE)));
+                patience.as_mut().poll(cx).map(|()| End::Failed(error))
+            }
             WriteHalf::Open | WriteHalf::Ending | WriteHalf::Shut | WriteHalf::Broken(_) => Poll::Pending,
         }
     }

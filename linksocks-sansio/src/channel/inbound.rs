@@ -69,8 +69,11 @@ impl Inbound {
     }
 
     /// Adds a payload that stays compressed while it waits.
-    pub(crate) fn push_gzip(&mut self, payload: Bytes) {
+    pub(crate) fn push_gzip(&mut self, mut payload: Bytes) {
         self.bytes += payload.len();
+        if payload.len() < COPY_BELOW {
+            payload = Bytes::copy_from_slice(&payload);
+        }
         self.close_tail();
         self.waiting.push_back(Waiting::Gzip(payload));
     }

@@ -99,6 +99,12 @@ impl Channel {
         open && self.on_wire && !self.local_eof && self.inbound.end != Some(InboundEnd::Close)
     }
 
+    /// Whether the socket is to be read: what nobody wants any more is thrown away, because an
+    /// application that is stuck in writing does not get to read what we still have for it.
+    pub(crate) fn is_reading(&self) -> bool {
+        matches!(self.phase, Phase::Open(_)) && !self.local_eof
+    }
+
     pub(crate) fn socket(&self) -> Option<SocketId> {
         match self.phase {
             Phase::Open(socket) | Phase::Connecting(Origin::Socks(socket)) => Some(socket),

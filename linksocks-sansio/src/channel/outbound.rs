@@ -10,6 +10,9 @@ use crate::wire::DATA_HEADER_LEN;
 /// The least that may be on its way from a socket to a link.
 const MIN_READ_WINDOW: usize = 64 * 1024;
 
+/// A message below this length is copied when it must wait.
+const COPY_BELOW: usize = 4 * 1024;
+
 /// A message to send after the last Data of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OutboundEnd {
@@ -52,7 +55,11 @@ impl Outbound {
         }
     }
 
-    pub(crate) fn push(&mut self, message: Bytes) {
+    pub(crate) fn push(&mut self, mut message: Bytes) {
+        if !self.queue.is_empty() && message.len() < COPY_BELOW {
+            // While it waits it would pin the whole buffer that the socket was read into.
+            message = Bytes::copy_from_slice(&message);
+        }
         self.bytes += message.len();
         self.queue.push_back(message);
     }
@@ -77,6 +84,11 @@ impl Outbound {
     /// Puts an end behind the last message; a later end replaces an earlier one.
     pub(crate) fn finish_with(&mut self, end: OutboundEnd) {
         self.end = Some(end);
+    }
+
+    /// Whether no Data waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// Whether something may be sent now.

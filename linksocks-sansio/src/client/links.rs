@@ -18,7 +18,7 @@ impl ClientEngine {
         self.slots[slot].link = Some(link);
         self.relay.tell(Event::LinkConnecting { link });
         self.relay.set_timer(Timer::LinkLogin(link), self.relay.config.timeouts.link_open);
-        let dial = self.relay.start_dial(DialOwner::Link(link), self.config.server.address().clone());
+        let dial = self.relay.start_dial(DialOwner::Link(link), None, self.config.server.address().clone());
         if let Some(link) = self.relay.links.get_mut(link) {
             link.dial = Some(dial);
         }
@@ -59,6 +59,7 @@ impl ClientEngine {
                 if let Some(token) = assigned {
                     self.token = token;
                 }
+                self.relay.set_owner(id, (0, self.instance));
                 self.relay.link_authenticated(id);
             }
             AuthResponse::Failure { error } => {

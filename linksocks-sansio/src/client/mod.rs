@@ -84,7 +84,7 @@ impl ClientEngine {
     /// Gives a wish to a link, or lets it wait for one.
     fn grant(&mut self, origin: Origin, wish: Wish) {
         if self.relay.is_shutting_down() {
-            self.relay.refuse(origin, OpenError::Shutdown);
+            self.relay.refuse(origin, self.relay.stop_error());
         } else if let Some(link) = self.next_ready_link() {
             match wish.into_inner() {
                 Want::Stream(target) => self.relay.open_channel(link, origin, target),
@@ -120,7 +120,11 @@ impl ClientEngine {
     }
 
     fn on_wait_timeout(&mut self, origin: Origin) {
-        self.waiting.retain(|(waiting, _)| *waiting != origin);
+        // Usually the first one: all wait equally long.
+        match self.waiting.iter().position(|(waiting, _)| *waiting == origin) {
+            Some(place) => self.waiting.remove(place),
+            None => return,
+        };
         self.relay.refuse(origin, OpenError::NoLink);
     }
 
@@ -144,11 +148,10 @@ impl ClientEngine {
         }
     }
 
-    /// Ends for good: everything is dropped.
+    /// Ends for good.
     fn stop(&mut self, reason: StopReason) {
-        self.stop_listening();
-        self.refuse_waiting(&OpenError::Stopped(reason.clone()));
-        self.relay.stop(reason);
+        let drain = self.relay.config.timeouts.stall;
+        self.relay.begin_shutdown(drain, reason);
     }
 }
 
@@ -196,7 +199,8 @@ impl Role for ClientEngine {
 
     fn on_timer(&mut self, timer: EngineTimer) {
         match timer {
-            EngineTimer::Slot(slot) => self.connect(slot),
+            EngineTimer::Slot(slot) if !self.relay.is_shutting_down() => self.connect(slot),
+            EngineTimer::Slot(_) => {}
             EngineTimer::Wanted(origin) => self.on_wait_timeout(origin),
         }
     }
@@ -215,7 +219,7 @@ impl Role for ClientEngine {
             }
             Notice::ShutdownBegun => {
                 self.stop_listening();
-                self.refuse_waiting(&OpenError::Shutdown);
+                self.refuse_waiting(&self.relay.stop_error());
             }
         }
     }

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::error::SocketError;
 use crate::ids::{ChannelKey, LinkId, QueryId, SocketId};
+use crate::relay::Owner;
 use crate::socks5::TargetAddr;
 
 /// A dial's place in the engine. Never leaves it.
@@ -39,6 +40,8 @@ pub(crate) enum DialOwner {
 #[derive(Debug)]
 pub(crate) struct Dial {
     pub(crate) owner: DialOwner,
+    /// Whose limits it counts against.
+    pub(crate) payer: Option<Owner>,
     pub(crate) target: TargetAddr,
     /// The lookup that has not been answered yet.
     pub(crate) query: Option<QueryId>,
@@ -49,9 +52,10 @@ pub(crate) struct Dial {
 }
 
 impl Dial {
-    pub(crate) fn new(owner: DialOwner, target: TargetAddr) -> Self {
+    pub(crate) fn new(owner: DialOwner, payer: Option<Owner>, target: TargetAddr) -> Self {
         Self {
             owner,
+            payer,
             target,
             query: None,
             untried: VecDeque::new(),
@@ -93,7 +97,7 @@ mod tests {
     #[test]
     fn families_take_turns() {
         let target = TargetAddr { host: Host::Name("h".into()), port: 1 };
-        let mut dial = Dial::new(DialOwner::Link(LinkId::from_parts(0, 0)), target);
+        let mut dial = Dial::new(DialOwner::Link(LinkId::from_parts(0, 0)), None, target);
         dial.set_addresses(["::1", "::2", "::3", "1.1.1.1", "2.2.2.2"].map(|text| text.parse().unwrap()));
         let order: Vec<_> = std::iter::from_fn(|| dial.next_address()).map(|a| a.ip().to_string()).collect();
         assert_eq!(order, ["::1", "1.1.1.1", "::2", "2.2.2.2", "::3"]);

@@ -1,16 +1,16 @@
 //! One WebSocket between two peers: offer → authentication → Hello → ready → close.
 
+mod control;
 mod extensions;
 mod flows;
 mod pace;
 mod receive;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use bytes::Bytes;
-
+pub(crate) use control::Control;
 pub use extensions::{EXTENSIONS_HEADER, Extensions};
 pub(crate) use flows::{FlowKey, Flowing, Flows};
 pub(crate) use pace::Pace;
@@ -58,7 +58,7 @@ pub(crate) struct Link {
     /// The window that the peer grants to each channel.
     pub(crate) peer_window: Option<u32>,
     /// Messages that go before all Data.
-    pub(crate) control: VecDeque<Bytes>,
+    pub(crate) control: Control,
     pub(crate) flows: Flows,
     pub(crate) pace: Pace,
     /// Whether the relay's list of links to serve contains this one.
@@ -67,7 +67,8 @@ pub(crate) struct Link {
     pub(crate) budget: ReceiveBudget,
     pub(crate) channels: BTreeMap<ChannelId, ChannelKey>,
     pub(crate) associations: BTreeMap<ChannelId, AssociationKey>,
-    pub(crate) datagrams: DatagramLoad,
+    /// Bytes of datagrams that wait for all UDP associations, with overhead.
+    pub(crate) datagram_bytes: usize,
     pub(crate) keep_alive: KeepAlive,
     /// The close frame to send after the last message.
     pub(crate) close: Option<CloseFrame>,
@@ -87,7 +88,7 @@ impl Link {
             phase: LinkPhase::Opening,
             extensions,
             peer_window: None,
-            control: VecDeque::new(),
+            control: Control::default(),
             flows: Flows::default(),
             pace: Pace::new(&config.limits),
             scheduled: false,
@@ -95,7 +96,7 @@ impl Link {
             budget: ReceiveBudget::new(config.limits.link_receive_budget),
             channels: BTreeMap::new(),
             associations: BTreeMap::new(),
-            datagrams: DatagramLoad::default(),
+            datagram_bytes: 0,
             keep_alive: KeepAlive::new(now),
             close: None,
             minor_reported: false,
@@ -119,6 +120,11 @@ impl Link {
         !matches!(self.phase, LinkPhase::Opening | LinkPhase::Closed)
     }
 
+    /// Whether we don't read what the peer sends, so that its silence means nothing.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.budget.is_paused() || self.control.is_congested()
+    }
+
     /// The window for reading from the link: small until the peer is known.
     pub(crate) fn receive_window(&self, limits: &Limits) -> usize {
         match self.phase {
@@ -139,15 +145,6 @@ impl Link {
             None => cap,
         }
     }
-}
-
-/// What the UDP associations of a link use together.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct DatagramLoad {
-    /// Bytes that wait, with overhead.
-    pub(crate) bytes: usize,
-    /// Lookups under way.
-    pub(crate) lookups: usize,
 }
 
 /// When the peer was last heard of.

@@ -21,6 +21,8 @@ pub(crate) struct Pace {
     time: Duration,
     cap: usize,
     in_flight: usize,
+    /// When the network last took something, or had nothing to take.
+    last_progress: Option<Instant>,
     /// The start of the current interval and what has been written in it. Only runs while
     /// messages wait: an idle link shows nothing of its rate.
     interval: Option<(Instant, usize)>,
@@ -34,6 +36,7 @@ impl Pace {
             time: limits.message_time,
             cap: limits.message_max.min(FIRST_CAP),
             in_flight: 0,
+            last_progress: None,
             interval: None,
         }
     }
@@ -47,8 +50,19 @@ impl Pace {
         self.in_flight < self.cap * 2
     }
 
-    pub(crate) fn on_sent(&mut self, bytes: usize) {
+    pub(crate) fn on_sent(&mut self, now: Instant, bytes: usize) {
+        if self.in_flight == 0 {
+            self.last_progress = Some(now);
+        }
         self.in_flight += bytes;
+    }
+
+    /// For how long the network has taken nothing of what is in flight.
+    pub(crate) fn stuck_for(&self, now: Instant) -> Duration {
+        match self.last_progress {
+            Some(last) if self.in_flight > 0 => now.saturating_duration_since(last),
+            _ => Duration::ZERO,
+        }
     }
 
     /// Messages wait for credit: what is written from now on tells the rate.
@@ -59,6 +73,9 @@ impl Pace {
     /// The network took `bytes`. `backlog`: whether more waits.
     pub(crate) fn on_written(&mut self, now: Instant, bytes: usize, backlog: bool) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
+        if bytes > 0 {
+            self.last_progress = Some(now);
+        }
         if let Some((start, written)) = &mut self.interval {
             *written += bytes;
             let elapsed = now.saturating_duration_since(*start);
@@ -93,7 +110,7 @@ mod tests {
         // 2.5 MB/s: 50 kB in 20 ms.
         for _ in 0..40 {
             now += Duration::from_millis(10);
-            pace.on_sent(25_000);
+            pace.on_sent(now, 25_000);
             pace.on_written(now, 25_000, true);
         }
         assert!((50_000..52_000).contains(&pace.cap()), "{}", pace.cap());
@@ -104,7 +121,7 @@ mod tests {
         for _ in 0..20 {
             pace.on_blocked(now);
             now += Duration::from_millis(5);
-            pace.on_sent(1 << 20);
+            pace.on_sent(now, 1 << 20);
             pace.on_written(now, 1 << 20, true);
         }
         assert_eq!(pace.cap(), limits.message_max);

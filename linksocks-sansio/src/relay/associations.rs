@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Opening, Relay, Socket, SocketOwner, Timer};
+use super::{GRACE, Opening, Relay, Socket, SocketOwner, Timer};
 use crate::channel::{
     Application, Association, AssociationPhase, Local, Names, Origin, Outbound, OutboundEnd, Port, Sender,
 };
@@ -69,6 +69,9 @@ impl Relay {
         });
         if let Some(link) = self.links.get_mut(link_id) {
             link.associations.insert(id, key);
+            if let Some(owned) = link.owner.and_then(|owner| self.owners.get_mut(&owner)) {
+                owned.associations.insert(id, key);
+            }
         }
         self.totals.channels_opened += 1;
         key
@@ -177,6 +180,11 @@ impl Relay {
     }
 
     pub(super) fn on_association_response_timeout(&mut self, key: AssociationKey) {
+        if self.associations.get(key).is_some_and(|association| self.is_deaf(association.link)) {
+            // The answer may lie in the part of the link that is not read.
+            self.set_timer(Timer::AssociationResponse(key), GRACE);
+            return;
+        }
         self.reset_association(key, ChannelError::ResponseTimeout(self.config.timeouts.response));
     }
 
@@ -201,10 +209,11 @@ impl Relay {
     // ---- dial side
 
     /// Agrees to relay datagrams for the peer of `link`. Sockets are bound when they are needed.
-    pub(super) fn accept_association(&mut self, link: LinkId, id: ChannelId) {
+    pub(super) fn accept_association(&mut self, link: LinkId, id: ChannelId) -> AssociationKey {
         let key = self.add_association(link, id, Local::Targets { v4: None, v6: None });
-        self.send_control(link, ConnectResponse { channel: id, result: Ok(()) }.encode());
+        self.send_answer(link, ConnectResponse { channel: id, result: Ok(()) }.encode());
         self.announce_association(key, None);
+        key
     }
 
     // ---- endings
@@ -324,15 +333,6 @@ impl Relay {
         }
     }
 
-    /// Answers all who wait for an association.
-    pub(super) fn refuse_pending_associations(&mut self) {
-        for key in self.associations.ids() {
-            if let Some(Association { phase: AssociationPhase::Opening, .. }) = self.associations.get(key) {
-                self.abort_association(key, ChannelError::Shutdown);
-            }
-        }
-    }
-
     fn remove_association(&mut self, key: AssociationKey, error: Option<ChannelError>) {
         self.leave_wire_association(key);
         self.release_association(key);
@@ -360,6 +360,9 @@ impl Relay {
             association.on_wire = false;
             if let Some(link) = self.links.get_mut(association.link) {
                 link.associations.remove(&association.id);
+                if let Some(owned) = link.owner.and_then(|owner| self.owners.get_mut(&owner)) {
+                    owned.associations.remove(&association.id);
+                }
             }
         }
     }
@@ -372,7 +375,6 @@ impl Relay {
         let Some(association) = self.associations.get_mut(key) else { return };
         let was_open = std::mem::replace(&mut association.phase, AssociationPhase::Ending);
         let (queries, mut waiting) = association.names.clear();
-        let link = association.link;
         let (first, second) = match &mut association.local {
             Local::Application(application) => (application.port.take(), None),
             Local::Targets { v4, v6 } => (v4.take(), v6.take()),
@@ -385,11 +387,8 @@ impl Relay {
             }
             Local::Application(_) | Local::Targets { .. } => None,
         };
-        if let Some(link) = self.links.get_mut(link) {
-            link.datagrams.lookups -= queries.len();
-        }
         for query in queries {
-            self.forget_query(query);
+            self.disown_query(query);
         }
         for port in first.into_iter().chain(second) {
             waiting += port.queue.len() as u64;
@@ -403,10 +402,9 @@ impl Relay {
     }
 
     pub(super) fn find_association(&self, link: LinkId, id: ChannelId) -> Option<AssociationKey> {
-        let find = |link| self.links.get(link)?.associations.get(&id).copied();
         // Some peers spread what they send over all their links. Datagrams have no order to lose.
-        let siblings = || self.owners.get(&self.links.get(link)?.owner?)?.iter().find_map(|link| find(*link));
-        find(link).or_else(siblings)
+        let sibling = || self.owners.get(&self.links.get(link)?.owner?)?.associations.get(&id).copied();
+        self.links.get(link)?.associations.get(&id).copied().or_else(sibling)
     }
 }
 

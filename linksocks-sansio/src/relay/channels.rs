@@ -23,11 +23,10 @@ impl Relay {
 
     pub(crate) fn on_data(&mut self, link: LinkId, data: Data, length: usize) {
         let Some(key) = self.find_channel(link, data.channel) else {
-            if let Some(key) = self.find_sibling(link, data.channel) {
-                // Delivered, it would be out of order.
-                self.reset_channel(key, ChannelError::Protocol("data arrived on another link"));
+            if self.reset_sibling(link, data.channel) {
+                return;
             }
-            self.totals.messages_ignored += 1;
+            self.on_early_data(link, data, length);
             return;
         };
         let now = self.now;
@@ -128,7 +127,10 @@ impl Relay {
     }
 
     pub(crate) fn on_finish(&mut self, link: LinkId, id: ChannelId) {
-        let Some(key) = self.find_channel(link, id) else { return };
+        let Some(key) = self.find_channel(link, id) else {
+            self.reset_sibling(link, id);
+            return;
+        };
         let Some(channel) = self.channels.get_mut(key) else { return };
         if channel.inbound.end.is_some() {
             self.reset_channel(key, ChannelError::Protocol("finish after finish"));
@@ -143,7 +145,10 @@ impl Relay {
     }
 
     pub(crate) fn on_disconnect(&mut self, link: LinkId, disconnect: Disconnect) {
-        let Some(key) = self.find_channel(link, disconnect.channel) else { return };
+        let Some(key) = self.find_channel(link, disconnect.channel) else {
+            self.reset_sibling(link, disconnect.channel);
+            return;
+        };
         let Some(channel) = self.channels.get_mut(key) else { return };
         let text = disconnect.error.unwrap_or_default();
         let regular = text.is_empty() || text == EOF;
@@ -162,7 +167,9 @@ impl Relay {
             self.timers.cancel(Timer::HalfClose(key));
             if let Some(channel) = self.channels.get_mut(key) {
                 channel.inbound.end = Some(InboundEnd::Close);
-                self.totals.send_queued -= channel.outbound.clear();
+                let dropped = channel.outbound.clear();
+                self.totals.send_queued -= dropped;
+                self.release_read(key, dropped);
             }
             self.deliver(key);
         } else {
@@ -177,6 +184,7 @@ impl Relay {
         let length = buf.len();
         let Some(channel) = self.channels.get_mut(key) else { return };
         if !channel.wants_input() || buf.is_empty() {
+            self.release_read(key, length);
             return;
         }
         debug_assert!(length <= self.config.limits.message_max);
@@ -212,7 +220,7 @@ impl Relay {
         let linger = self.config.timeouts.half_close_linger;
         let Some(channel) = self.channels.get(key) else { return };
         let silent = self.now.saturating_duration_since(channel.last_data);
-        if channel.charged > 0 {
+        if channel.charged > 0 || !channel.outbound.is_empty() || self.is_deaf(channel.link) {
             self.set_timer(Timer::HalfClose(key), linger);
         } else if silent < linger {
             self.set_timer(Timer::HalfClose(key), linger - silent);
@@ -335,9 +343,25 @@ impl Relay {
             && channel.on_wire
         {
             channel.on_wire = false;
+            self.timers.set(Timer::LastBytes(key), self.now, self.config.timeouts.last_bytes);
             if let Some(link) = self.links.get_mut(channel.link) {
                 link.channels.remove(&channel.id);
+                if let Some(owned) = link.owner.and_then(|owner| self.owners.get_mut(&owner)) {
+                    owned.channels.remove(&channel.id);
+                }
             }
+        }
+    }
+
+    /// Nobody but the socket keeps the channel: it can't for ever.
+    pub(super) fn on_last_bytes_timeout(&mut self, key: ChannelKey) {
+        let patience = self.config.timeouts.last_bytes;
+        let Some(channel) = self.channels.get(key) else { return };
+        let silent = self.now.saturating_duration_since(channel.waiting_since);
+        if silent < patience {
+            self.set_timer(Timer::LastBytes(key), patience - silent);
+        } else {
+            self.reset_channel(key, ChannelError::Overflow);
         }
     }
 
@@ -345,6 +369,7 @@ impl Relay {
         self.leave_wire(key);
         self.timers.cancel(Timer::Response(key));
         self.timers.cancel(Timer::HalfClose(key));
+        self.timers.cancel(Timer::LastBytes(key));
         let mut channel = self.channels.remove(key)?;
         self.discharge(key, channel.link, channel.charged);
         self.totals.send_queued -= channel.outbound.clear();
@@ -358,15 +383,6 @@ impl Relay {
         Some(channel)
     }
 
-    /// Answers all who wait for a channel.
-    pub(super) fn refuse_pending(&mut self) {
-        for key in self.channels.ids() {
-            if let Some(Channel { phase: Phase::Connecting(_), .. }) = self.channels.get(key) {
-                self.abort_channel(key, ChannelError::Shutdown);
-            }
-        }
-    }
-
     pub(super) fn find_channel(&self, link: LinkId, id: ChannelId) -> Option<ChannelKey> {
         self.links.get(link)?.channels.get(&id).copied()
     }
@@ -374,6 +390,16 @@ impl Relay {
     /// Looks for a channel on the other links of the same process.
     pub(super) fn find_sibling(&self, link: LinkId, id: ChannelId) -> Option<ChannelKey> {
         let owner = self.links.get(link)?.owner?;
-        self.owners.get(&owner)?.iter().find_map(|sibling| self.find_channel(*sibling, id))
+        self.owners.get(&owner)?.channels.get(&id).copied()
+    }
+
+    /// Something for a channel came on another link than its own, so that it may be out of order.
+    fn reset_sibling(&mut self, link: LinkId, id: ChannelId) -> bool {
+        let sibling = self.find_sibling(link, id);
+        if let Some(key) = sibling {
+            self.totals.messages_ignored += 1;
+            self.reset_channel(key, ChannelError::Protocol("data arrived on another link"));
+        }
+        sibling.is_some()
     }
 }

@@ -10,7 +10,7 @@ use crate::access::{AccessRules, Verdict};
 use crate::channel::{Addresses, Answer, Association, AssociationPhase, Local, lifetime};
 use crate::config::Limits;
 use crate::error::{ChannelError, SocketError};
-use crate::ids::{AssociationKey, SocketId};
+use crate::ids::{AssociationKey, LinkId, SocketId};
 use crate::io::Output;
 use crate::link::FlowKey;
 use crate::socks5::{Datagram, Host, TargetAddr};
@@ -235,31 +235,33 @@ impl Relay {
 
     /// Sends a datagram to a name: at once if its addresses are known, else when they are.
     fn send_to_name(&mut self, key: AssociationKey, name: &str, port: u16, payload: &Bytes) {
-        let (limits, now) = (&self.config.limits, self.now);
         if !self.has_room_for(key, payload.len()) {
             return self.drop_datagrams(key, 1);
         }
+        let (now, names) = (self.now, self.config.limits.udp_names);
         let Some(association) = self.associations.get_mut(key) else { return };
-        let lookups = self.links.get(association.link).map(|link| link.datagrams.lookups);
-        let may_look_up = lookups.is_some_and(|lookups| lookups < limits.udp_lookups);
-        match association.names.ask(name, port, payload, now, limits.udp_names) {
+        let link = association.link;
+        match association.names.ask(name, port, payload, now, names) {
             Answer::Known(addresses) => {
                 let addresses = Addresses::from_slice(addresses);
                 self.on_name_known(key, &addresses, port, payload);
             }
             Answer::Waits(dropped) => self.drop_datagrams(key, dropped),
-            Answer::Unknown if may_look_up => {
-                let query = self.look_up(QueryOwner::Datagrams(key, name.to_owned()), name.to_owned());
-                if let Some(association) = self.associations.get_mut(key)
-                    && let Some(link) = self.links.get_mut(association.link)
-                {
-                    link.datagrams.lookups += 1;
-                    association.names.seek(name.to_owned(), query, port, payload);
-                }
-            }
-            Answer::Unknown | Answer::Full => self.drop_datagrams(key, 1),
+            Answer::Unknown => self.look_up_target(key, link, name, port, payload),
+            Answer::Full => self.drop_datagrams(key, 1),
         }
         self.reweigh(key);
+    }
+
+    fn look_up_target(&mut self, key: AssociationKey, link: LinkId, name: &str, port: u16, payload: &Bytes) {
+        if self.is_dialing_enough(link) {
+            return self.drop_datagrams(key, 1);
+        }
+        let payer = self.links.get(link).and_then(|link| link.owner);
+        let query = self.look_up(QueryOwner::Datagrams(key, name.to_owned()), payer, name.to_owned());
+        if let Some(association) = self.associations.get_mut(key) {
+            association.names.seek(name.to_owned(), query, port, payload);
+        }
     }
 
     pub(super) fn on_datagram_name(
@@ -272,9 +274,6 @@ impl Relay {
         let addresses = result.unwrap_or_default();
         let until = self.now + lifetime(&addresses, self.config.timeouts.udp_name);
         let waiting = association.names.found(name, addresses.clone(), until);
-        if let Some(link) = self.links.get_mut(association.link) {
-            link.datagrams.lookups -= 1;
-        }
         for (port, payload) in waiting {
             self.on_name_known(key, &addresses, port, &payload);
         }
@@ -314,7 +313,7 @@ impl Relay {
     fn has_room_for(&self, key: AssociationKey, length: usize) -> bool {
         let link = self.associations.get(key).and_then(|association| self.links.get(association.link));
         let cost = length + MAX_OVERHEAD;
-        link.is_some_and(|link| link.datagrams.bytes + cost <= self.config.limits.udp_link_bytes)
+        link.is_some_and(|link| link.datagram_bytes + cost <= self.config.limits.udp_link_bytes)
     }
 
     /// Brings what an association is charged in line with what waits in it.
@@ -324,7 +323,7 @@ impl Relay {
         let before = std::mem::replace(&mut association.charged, weight);
         self.totals.datagrams_queued = self.totals.datagrams_queued - before + weight;
         if let Some(link) = self.links.get_mut(association.link) {
-            link.datagrams.bytes = link.datagrams.bytes - before + weight;
+            link.datagram_bytes = link.datagram_bytes - before + weight;
         }
     }
 }

@@ -4,12 +4,20 @@ use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
 
-use super::{Notice, QueryOwner, Relay, Socket, SocketOwner, Timer};
+use super::{Notice, Owner, Query, QueryOwner, Relay, Socket, SocketOwner, Timer};
 use crate::dial::{Dial, DialKey, DialOwner};
 use crate::error::{LinkError, SocketError};
-use crate::ids::{QueryId, SocketId};
+use crate::ids::{LinkId, QueryId, SocketId};
 use crate::io::{Action, ReadCredit};
 use crate::socks5::{Host, TargetAddr};
+
+/// What one owner has under way.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Dialing {
+    dials: usize,
+    /// Whether or not somebody still waits for the answer.
+    lookups: usize,
+}
 
 /// How a dial ends without a connection.
 #[derive(Clone, Copy, Debug)]
@@ -21,14 +29,39 @@ pub(super) enum DialFailure {
 }
 
 impl Relay {
-    pub(crate) fn start_dial(&mut self, owner: DialOwner, target: TargetAddr) -> DialKey {
+    /// Whether the owner of a link has so much under way that another dial has to be refused.
+    pub(super) fn is_dialing_enough(&self, link: LinkId) -> bool {
+        let limits = &self.config.limits;
+        let payer = self.links.get(link).and_then(|link| link.owner);
+        payer.and_then(|payer| self.dialing.get(&payer)).is_some_and(|dialing| {
+            dialing.dials >= limits.dials_per_client || dialing.lookups >= limits.lookups_per_client
+        })
+    }
+
+    fn count_dialing(&mut self, payer: Option<Owner>, change: impl FnOnce(&mut Dialing)) {
+        let Some(payer) = payer else { return };
+        let dialing = self.dialing.entry(payer).or_default();
+        change(dialing);
+        if *dialing == Dialing::default() {
+            self.dialing.remove(&payer);
+        }
+    }
+
+    /// `payer`: whose limits it counts against.
+    pub(crate) fn start_dial(
+        &mut self,
+        owner: DialOwner,
+        payer: Option<Owner>,
+        target: TargetAddr,
+    ) -> DialKey {
         let host = target.host.clone();
-        let key = self.dials.insert(Dial::new(owner, target));
+        let key = self.dials.insert(Dial::new(owner, payer, target));
+        self.count_dialing(payer, |dialing| dialing.dials += 1);
         self.set_timer(Timer::Dial(key), self.config.timeouts.dial);
         match host {
             Host::Ip(address) => self.set_dial_addresses(key, [address]),
             Host::Name(host) => {
-                let query = self.queries.insert(QueryOwner::Dial(key));
+                let query = self.add_query(QueryOwner::Dial(key), payer);
                 if let Some(dial) = self.dials.get_mut(key) {
                     dial.query = Some(query);
                 }
@@ -40,11 +73,13 @@ impl Relay {
 
     pub(crate) fn on_resolved(&mut self, query: QueryId, result: Result<SmallVec<[IpAddr; 4]>, SocketError>) {
         self.timers.cancel(Timer::Lookup(query));
-        let key = match self.queries.remove(query) {
-            Some(QueryOwner::Dial(key)) => key,
-            Some(QueryOwner::Entry(entry)) => return self.on_entry_resolved(entry, result),
-            Some(QueryOwner::Datagrams(key, name)) => return self.on_datagram_name(key, &name, result),
-            None => return,
+        let Some(Query { owner, payer }) = self.queries.remove(query) else { return };
+        self.count_dialing(payer, |dialing| dialing.lookups -= 1);
+        let key = match owner {
+            QueryOwner::Dial(key) => key,
+            QueryOwner::Entry(entry) => return self.on_entry_resolved(entry, result),
+            QueryOwner::Datagrams(key, name) => return self.on_datagram_name(key, &name, result),
+            QueryOwner::Nobody => return,
         };
         let Some(dial) = self.dials.get_mut(key) else { return };
         dial.query = None;
@@ -54,14 +89,36 @@ impl Relay {
         }
     }
 
+    fn add_query(&mut self, owner: QueryOwner, payer: Option<Owner>) -> QueryId {
+        self.count_dialing(payer, |dialing| dialing.lookups += 1);
+        self.queries.insert(Query { owner, payer })
+    }
+
     /// Looks up a name for others than a dial; they have their answer within [`Timeouts::dial`].
     ///
     /// [`Timeouts::dial`]: crate::config::Timeouts::dial
-    pub(super) fn look_up(&mut self, owner: QueryOwner, host: String) -> QueryId {
-        let query = self.queries.insert(owner);
+    pub(super) fn look_up(&mut self, owner: QueryOwner, payer: Option<Owner>, host: String) -> QueryId {
+        let query = self.add_query(owner, payer);
         self.set_timer(Timer::Lookup(query), self.config.timeouts.dial);
         self.act(Action::Resolve { query, host });
         query
+    }
+
+    /// Whoever waits for a lookup waits no longer. It goes on and counts: it is still work for the
+    /// driver.
+    pub(super) fn disown_query(&mut self, query: QueryId) -> QueryOwner {
+        self.timers.cancel(Timer::Lookup(query));
+        let query = self.queries.get_mut(query);
+        query.map_or(QueryOwner::Nobody, |query| std::mem::replace(&mut query.owner, QueryOwner::Nobody))
+    }
+
+    pub(super) fn on_lookup_timeout(&mut self, query: QueryId) {
+        let timeout = Err(SocketError::TimedOut);
+        match self.disown_query(query) {
+            QueryOwner::Entry(entry) => self.on_entry_resolved(entry, timeout),
+            QueryOwner::Datagrams(key, name) => self.on_datagram_name(key, &name, timeout),
+            QueryOwner::Dial(_) | QueryOwner::Nobody => {}
+        }
     }
 
     /// Here the dial rules decide, on the very addresses that are about to be used: nothing is
@@ -172,9 +229,8 @@ impl Relay {
         let dial = self.dials.remove(key)?;
         self.timers.cancel(Timer::Dial(key));
         self.timers.cancel(Timer::DialStagger(key));
-        if let Some(query) = dial.query {
-            self.queries.remove(query);
-        }
+        self.count_dialing(dial.payer, |dialing| dialing.dials -= 1);
+        // An unanswered query stays and counts: it is still work for the driver.
         Some(dial)
     }
 

@@ -4,11 +4,10 @@
 
 use std::net::SocketAddr;
 
-use super::{Notice, QueryOwner, Relay};
+use super::{Notice, Query, QueryOwner, Relay};
 use crate::access::Verdict;
 use crate::channel::Origin;
 use crate::error::{OpenError, SocketError};
-use crate::ids::QueryId;
 use crate::socks5::{Host, TargetAddr};
 
 /// What an application wants.
@@ -53,7 +52,7 @@ impl Relay {
             (Verdict::Allowed, _) => self.admit(origin, want),
             (Verdict::NeedsLookup, Host::Name(name)) => {
                 let name = name.clone();
-                self.look_up(QueryOwner::Entry(Entry { origin, target }), name);
+                self.look_up(QueryOwner::Entry(Entry { origin, target }), None, name);
             }
             (Verdict::Denied | Verdict::NeedsLookup, _) => self.deny(origin, &target),
         }
@@ -87,17 +86,13 @@ impl Relay {
     /// Answers all whose targets are being looked up.
     pub(super) fn refuse_entries(&mut self, error: &OpenError) {
         for query in self.queries.ids() {
-            if let Some(QueryOwner::Entry(Entry { origin, .. })) = self.queries.get(query) {
+            if let Some(Query { owner: QueryOwner::Entry(Entry { origin, .. }), .. }) =
+                self.queries.get(query)
+            {
                 let origin = *origin;
-                self.forget_query(query);
+                self.disown_query(query);
                 self.refuse(origin, error.clone());
             }
         }
-    }
-
-    /// Nobody waits for a lookup any more.
-    pub(super) fn forget_query(&mut self, query: QueryId) {
-        self.timers.cancel(super::Timer::Lookup(query));
-        self.queries.remove(query);
     }
 }

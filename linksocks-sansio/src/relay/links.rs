@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::ids::LinkId;
 use crate::io::{Action, CloseFrame, FrameViolation, LinkClose, MAX_CLOSE_REASON, Output, receive_cost};
 use crate::link::{Extensions, Link, LinkEnd, LinkPhase};
+use crate::socks5::TargetError;
 use crate::wire::{self, DecodeError, Hello, Message};
 
 /// WebSocket close codes (RFC 6455 section 7.4.1, IANA registry) that we send.
@@ -25,6 +26,9 @@ pub(crate) mod close_code {
 
 /// The smallest window that makes sense; a Hello that grants less is malformed.
 const MIN_WINDOW: u32 = 4096;
+
+/// The longest text of a peer that is logged.
+const MAX_LOG: usize = 1024;
 
 /// After a liveness deadline that fired late, a living peer has this long to answer a ping.
 const PING_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -70,7 +74,7 @@ impl Relay {
 
     /// Notes that the channels of this link belong to `owner`.
     pub(crate) fn set_owner(&mut self, link: LinkId, owner: Owner) {
-        self.owners.entry(owner).or_default().push(link);
+        self.owners.entry(owner).or_default().links += 1;
         if let Some(link) = self.links.get_mut(link) {
             link.owner = Some(owner);
         }
@@ -125,8 +129,18 @@ impl Relay {
             return None;
         }
         let phase = link.phase;
+        if link.extensions.is_empty() && wire::is_extension(&message) {
+            self.totals.messages_ignored += 1;
+            return None;
+        }
         let frame = match wire::decode(message) {
             Ok(frame) => frame,
+            Err(DecodeError::Utf8 { message: "Connect", channel: Some(channel), .. })
+                if phase == LinkPhase::Ready =>
+            {
+                self.refuse_connect(id, channel, &ChannelError::InvalidTarget(TargetError::InvalidHost));
+                return None;
+            }
             Err(error) if error.is_skippable() && phase == LinkPhase::Ready => {
                 self.ignore_message(id, error.to_string());
                 return None;
@@ -136,6 +150,9 @@ impl Relay {
                 return None;
             }
             Err(error) => {
+                if phase == LinkPhase::Authenticating && matches!(link.end, LinkEnd::Server { .. }) {
+                    self.send_auth_failure(id, &format!("invalid auth message: {error}"));
+                }
                 self.protocol_error(id, error.to_string());
                 return None;
             }
@@ -170,7 +187,9 @@ impl Relay {
             Message::Window(window) if extensions.window => self.on_window(id, window),
             Message::Finish(finish) if extensions.finish => self.on_finish(id, finish.channel),
             Message::Log(log) if matches!(link.end, LinkEnd::Client { .. }) => {
-                self.tell(Event::PeerLog { link: id, level: log.level, message: log.msg });
+                let message = wire::cut_text(&log.msg, MAX_LOG).to_owned();
+                let level = wire::cut_text(&log.level, MAX_LOG).to_owned();
+                self.tell(Event::PeerLog { link: id, level, message });
             }
             Message::Hello(_) if !extensions.is_empty() => {
                 self.protocol_error(id, "a second Hello".to_owned());
@@ -201,7 +220,7 @@ impl Relay {
     pub(crate) fn grant_receive(&mut self, id: LinkId) {
         let Some(link) = self.links.get_mut(id) else { return };
         let window = link.receive_window(&self.config.limits);
-        if link.budget.is_paused() || link.is_ending() {
+        if link.is_deaf() || link.is_ending() {
             return;
         }
         if let Some(bytes) = link.receive_credit.top_up(window) {
@@ -248,7 +267,7 @@ impl Relay {
         }
         let opening = link.phase == LinkPhase::Opening;
         let authenticated = matches!(link.phase, LinkPhase::AwaitingHello | LinkPhase::Ready);
-        let (end, dial, owner) = (link.end, link.dial.take(), link.owner.take());
+        let (end, dial) = (link.end, link.dial.take());
         link.phase = LinkPhase::Closing;
         let channels: Vec<_> = link.channels.values().copied().collect();
         let associations: Vec<_> = link.associations.values().copied().collect();
@@ -262,8 +281,8 @@ impl Relay {
         self.timers.cancel(Timer::LinkLogin(id));
         self.timers.cancel(Timer::LinkKeepAlive(id));
         self.timers.cancel(Timer::Stall(Some(id)));
-        if let Some(owner) = owner {
-            self.forget_owner(owner, id);
+        if let Some(owner) = self.links.get_mut(id).and_then(|link| link.owner.take()) {
+            self.forget_owner(owner);
         }
         match (ending, dial) {
             (Ending::Gone, _) => self.forget_link(id),
@@ -283,11 +302,12 @@ impl Relay {
         self.notices.push_back(Notice::LinkDown { link: id, end, authenticated, error });
     }
 
-    fn forget_owner(&mut self, owner: Owner, id: LinkId) {
-        if let Some(links) = self.owners.get_mut(&owner) {
-            links.retain(|link| *link != id);
-            if links.is_empty() {
+    fn forget_owner(&mut self, owner: Owner) {
+        if let Some(owned) = self.owners.get_mut(&owner) {
+            owned.links -= 1;
+            if owned.links == 0 {
                 self.owners.remove(&owner);
+                self.timers.cancel(Timer::Early(owner));
             }
         }
     }
@@ -354,7 +374,11 @@ impl Relay {
         let late = self.is_late(deadline);
         let now = self.now;
         let Some(link) = self.links.get_mut(id) else { return };
-        if link.budget.is_paused() {
+        if link.pace.stuck_for(now) >= idle && !late {
+            self.end_link(id, LinkError::Timeout("the peer takes nothing"), Ending::Drop);
+            return;
+        }
+        if link.is_deaf() {
             // We don't read, so we can't hear.
             link.keep_alive.last_heard = now;
             self.set_timer(Timer::LinkKeepAlive(id), interval.max(GRACE));
@@ -372,15 +396,23 @@ impl Relay {
         }
     }
 
-    /// Whether one more link may be accepted; `Err` says which limit is reached.
-    pub(crate) fn check_link_limits(&self) -> Result<(), &'static str> {
+    /// See [`Link::is_deaf`].
+    pub(super) fn is_deaf(&self, id: LinkId) -> bool {
+        self.links.get(id).is_some_and(Link::is_deaf)
+    }
+
+    /// Whether one more link may be accepted; `Err` says which limit is reached. `welcome`: it has
+    /// shown a valid token, so that strangers can't keep it out.
+    pub(crate) fn check_link_limits(&self, welcome: bool) -> Result<(), &'static str> {
         let limits = &self.config.limits;
         let unauthenticated = self
             .links
             .iter()
             .filter(|(_, link)| matches!(link.phase, LinkPhase::Opening | LinkPhase::Authenticating))
+            .filter(|(_, link)| !matches!(link.login, Some(Ok(_))))
             .count();
-        if self.links.len() >= limits.links || unauthenticated >= limits.unauthenticated_links {
+        let crowded = !welcome && unauthenticated >= limits.unauthenticated_links;
+        if self.links.len() >= limits.links || crowded {
             return Err("too many links");
         }
         Ok(())

@@ -7,6 +7,7 @@ mod associations;
 mod channels;
 mod datagrams;
 mod dials;
+mod early;
 mod entry;
 mod links;
 mod memory;
@@ -26,9 +27,11 @@ use crate::arena::Arena;
 use crate::channel::{Addresses, Association, Channel, EarlyInput, Origin, ReadPacer};
 use crate::config::{Limits, RelayConfig};
 use crate::dial::{Dial, DialKey};
-use crate::error::{LinkError, OpenError, SocketError};
+use crate::error::{LinkError, OpenError, StopReason};
 use crate::event::Event;
-use crate::ids::{AssociationKey, ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
+use crate::ids::{
+    AssociationKey, ChannelId, ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket,
+};
 use crate::io::{Action, Command, Input, Output};
 use crate::link::{Link, LinkEnd, ReceiveBudget};
 use crate::rng::EngineRng;
@@ -37,6 +40,8 @@ use crate::socks5::Handshake;
 use crate::stats::Stats;
 use crate::timer::{Due, TimerQueue};
 use crate::wire;
+use dials::Dialing;
+use early::EarlyData;
 use shutdown::Shutdown;
 
 pub(crate) use entry::{Want, Wish};
@@ -86,12 +91,16 @@ pub(crate) enum Timer {
     AssociationIdle(AssociationKey),
     /// A lookup that no dial waits for must be done.
     Lookup(QueryId),
+    /// A socket must have taken some of the last bytes of a channel.
+    LastBytes(ChannelKey),
     /// A dial must be done.
     Dial(DialKey),
     /// Another address is tried beside a silent one.
     DialStagger(DialKey),
     /// A SOCKS request must be complete.
     Handshake(SocketId),
+    /// Early Data of an owner has been kept long enough.
+    Early(Owner),
     /// Look for stalled channels: of a link, or of all lost links.
     Stall(Option<LinkId>),
     /// Shutting down must make its next step.
@@ -120,10 +129,12 @@ impl Timer {
             | Self::AssociationResponse(_)
             | Self::AssociationIdle(_)
             | Self::Lookup(_)
+            | Self::LastBytes(_)
             | Self::Dial(_)
             | Self::Handshake(_)
             | Self::Stall(_) => true,
             Self::LinkKeepAlive(_)
+            | Self::Early(_)
             | Self::LinkClose(_)
             | Self::DialStagger(_)
             | Self::Shutdown
@@ -134,6 +145,16 @@ impl Timer {
 
 /// Whose channel ids a link may refer to: a token, by its place in the configuration, and a process.
 pub(crate) type Owner = (usize, InstanceId);
+
+/// What the links of one owner share: a channel is used on the link that it was opened on, but
+/// known on all.
+#[derive(Debug, Default)]
+struct Owned {
+    links: usize,
+    channels: BTreeMap<ChannelId, ChannelKey>,
+    associations: BTreeMap<ChannelId, AssociationKey>,
+    early: EarlyData,
+}
 
 /// Whose links these are, or why the client is turned away.
 pub(crate) type Login = Result<Owner, &'static str>;
@@ -189,6 +210,14 @@ enum Opening {
     Datagrams(AssociationKey),
 }
 
+/// A lookup under way.
+#[derive(Debug)]
+struct Query {
+    owner: QueryOwner,
+    /// Whose limits it counts against, until it is answered.
+    payer: Option<Owner>,
+}
+
 /// Whom a lookup is for.
 #[derive(Debug)]
 enum QueryOwner {
@@ -197,6 +226,8 @@ enum QueryOwner {
     Entry(entry::Entry),
     /// Datagrams to this name.
     Datagrams(AssociationKey, String),
+    /// Whoever it was for has lost interest.
+    Nobody,
 }
 
 /// A SOCKS port.
@@ -223,9 +254,9 @@ pub(crate) struct Relay {
     sockets: Arena<SocketId, Socket>,
     listeners: Arena<ListenerId, Listener>,
     dials: Arena<DialKey, Dial>,
-    queries: Arena<QueryId, QueryOwner>,
-    /// The links of a process: a channel is used on the link it was opened on, but known on all.
-    owners: BTreeMap<Owner, Vec<LinkId>>,
+    queries: Arena<QueryId, Query>,
+    dialing: BTreeMap<Owner, Dialing>,
+    owners: BTreeMap<Owner, Owned>,
     outputs: VecDeque<Output>,
     /// Links that may have something to send.
     sendable: VecDeque<LinkId>,
@@ -233,6 +264,7 @@ pub(crate) struct Relay {
     detached: ReceiveBudget,
     totals: Stats,
     shutdown: Shutdown,
+    stop_reason: StopReason,
     /// The code of the close frames that tell peers of the shutdown.
     farewell: u16,
 }
@@ -252,12 +284,14 @@ impl Relay {
             listeners: Arena::default(),
             dials: Arena::default(),
             queries: Arena::default(),
+            dialing: BTreeMap::new(),
             owners: BTreeMap::new(),
             outputs: VecDeque::new(),
             sendable: VecDeque::new(),
             detached: ReceiveBudget::new(config.limits.link_receive_budget),
             totals: Stats::default(),
             shutdown: Shutdown::No,
+            stop_reason: StopReason::Shutdown,
             farewell,
             config,
         }
@@ -295,10 +329,12 @@ impl Relay {
             Timer::HalfClose(channel) => self.on_half_close_timeout(channel),
             Timer::AssociationResponse(association) => self.on_association_response_timeout(association),
             Timer::AssociationIdle(association) => self.on_association_idle(association),
-            Timer::Lookup(query) => self.on_resolved(query, Err(SocketError::TimedOut)),
+            Timer::Lookup(query) => self.on_lookup_timeout(query),
+            Timer::LastBytes(channel) => self.on_last_bytes_timeout(channel),
             Timer::Dial(dial) => self.on_dial_timeout(dial),
             Timer::DialStagger(dial) => self.try_next_address(dial),
             Timer::Handshake(socket) => self.on_handshake_timeout(socket),
+            Timer::Early(owner) => self.on_early_timeout(owner),
             Timer::Stall(link) => self.on_stall_check(link),
             Timer::Shutdown => self.on_shutdown_timer(),
             Timer::Engine(timer) => return Some(timer),
@@ -329,7 +365,7 @@ impl Relay {
             Input::DatagramsSent { socket, count, failed } => self.on_datagrams_sent(socket, count, failed),
             Input::SocketClosed { socket } => self.on_socket_closed(socket),
             Input::Resolved { query, result } => self.on_resolved(query, result),
-            Input::Command(Command::Shutdown { drain }) => self.begin_shutdown(drain),
+            Input::Command(Command::Shutdown { drain }) => self.begin_shutdown(drain, StopReason::Shutdown),
             Input::Command(Command::Open { .. } | Command::Associate { .. })
             | Input::LinkOffered { .. }
             | Input::LinkOpened { .. }

@@ -1,7 +1,8 @@
 //! How channels open, on both sides.
 
 use super::dials::DialFailure;
-use super::{Opening, Relay, Socket, SocketOwner, Timer};
+use super::early::Found;
+use super::{GRACE, Opening, Relay, Socket, SocketOwner, Timer};
 use crate::channel::{Channel, GrantedWindow, Inbound, Origin, Outbound, Phase, Side};
 use crate::dial::DialOwner;
 use crate::error::{ChannelError, OpenError, SocketError};
@@ -82,6 +83,9 @@ impl Relay {
         let key = self.channels.insert(channel);
         if let Some(link) = self.links.get_mut(link_id) {
             link.channels.insert(id, key);
+            if let Some(owned) = link.owner.and_then(|owner| self.owners.get_mut(&owner)) {
+                owned.channels.insert(id, key);
+            }
         }
         self.totals.channels_opened += 1;
         key
@@ -139,6 +143,11 @@ impl Relay {
     }
 
     pub(super) fn on_response_timeout(&mut self, key: ChannelKey) {
+        if self.channels.get(key).is_some_and(|channel| self.is_deaf(channel.link)) {
+            // The answer may lie in the part of the link that is not read.
+            self.set_timer(Timer::Response(key), GRACE);
+            return;
+        }
         self.reset_channel(key, ChannelError::ResponseTimeout(self.config.timeouts.response));
     }
 
@@ -155,33 +164,40 @@ impl Relay {
         if connect.resume {
             // Continuing an old channel could leave a hole in its stream, dialling again a break.
             let expired = Disconnect { channel: connect.channel, error: Some(EXPIRED.to_owned()) };
-            self.send_control(link, expired.encode());
+            self.send_answer(link, expired.encode());
+            if let Some(key) = self.find_association(link, connect.channel) {
+                self.abort_association(key, ChannelError::Remote(EXPIRED.to_owned()));
+            }
+            if let Some(key) = self.find_sibling(link, connect.channel) {
+                self.abort_channel(key, ChannelError::Remote(EXPIRED.to_owned()));
+            }
             return;
         }
-        let error = match self.check_connect(link, &connect) {
-            Ok(Acceptable::Stream(target)) => {
+        let early = self.take_early_data(link, connect.channel);
+        let early = early.map(Found::whole).transpose();
+        match (self.check_connect(link, &connect), early) {
+            (Ok(Acceptable::Stream(target)), Ok(early)) => {
                 self.dial_channel(link, connect.channel, target);
-                return;
+                self.replay_early_data(link, early.unwrap_or_default());
             }
-            Ok(Acceptable::Datagrams) => {
-                self.accept_association(link, connect.channel);
-                return;
+            // A stream must not start with a hole, but of datagrams any may be missing.
+            (Ok(Acceptable::Datagrams), early) => {
+                let key = self.accept_association(link, connect.channel);
+                for (data, _) in early.ok().flatten().unwrap_or_default() {
+                    self.on_association_data(key, data);
+                }
             }
-            Err(error) => error,
-        };
-        self.refuse_connect(link, connect.channel, &error);
+            (Err(error), _) | (_, Err(error)) => self.refuse_connect(link, connect.channel, &error),
+        }
     }
 
     fn check_connect(&self, link: LinkId, connect: &Connect) -> Result<Acceptable, ChannelError> {
-        if self
-            .find_channel(link, connect.channel)
-            .or_else(|| self.find_sibling(link, connect.channel))
-            .is_some()
+        if self.find_sibling(link, connect.channel).is_some()
             || self.find_association(link, connect.channel).is_some()
         {
             return Err(ChannelError::Duplicate);
         }
-        if !self.has_room(link) {
+        if !self.has_room(link) || self.is_dialing_enough(link) {
             return Err(ChannelError::TooMany);
         }
         match &connect.request {
@@ -196,7 +212,8 @@ impl Relay {
     fn dial_channel(&mut self, link: LinkId, id: ChannelId, target: TargetAddr) {
         // The channel exists before its dial, which refers to it.
         let key = self.add_channel(link, id, Side::Dial, target.clone(), Phase::SendingRest);
-        let dial = self.start_dial(DialOwner::Channel(key), target);
+        let payer = self.links.get(link).and_then(|link| link.owner);
+        let dial = self.start_dial(DialOwner::Channel(key), payer, target);
         if let Some(channel) = self.channels.get_mut(key) {
             channel.phase = Phase::Dialing(dial);
         }
@@ -204,14 +221,14 @@ impl Relay {
 
     pub(crate) fn refuse_connect(&mut self, link: LinkId, channel: ChannelId, error: &ChannelError) {
         let response = ConnectResponse { channel, result: Err(error.to_string()) };
-        self.send_control(link, response.encode());
+        self.send_answer(link, response.encode());
     }
 
     pub(super) fn on_target_connected(&mut self, key: ChannelKey, socket: SocketId) {
         let Some(channel) = self.channels.get(key) else { return };
         let (link, response) = (channel.link, ConnectResponse { channel: channel.id, result: Ok(()) });
         if channel.on_wire {
-            self.send_control(link, response.encode());
+            self.send_answer(link, response.encode());
         }
         if let Some(socket) = self.sockets.get_mut(socket) {
             socket.owner = SocketOwner::Channel(key);

@@ -14,7 +14,16 @@ impl Relay {
     pub(crate) fn send_control(&mut self, id: LinkId, message: Bytes) {
         let Some(link) = self.links.get_mut(id) else { return };
         if link.is_sending() {
-            link.control.push_back(message);
+            link.control.push(message);
+            self.schedule_link(id);
+        }
+    }
+
+    /// As [`Self::send_control`], for what the peer can cause as often as it likes.
+    pub(crate) fn send_answer(&mut self, id: LinkId, message: Bytes) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        if link.is_sending() {
+            link.control.push_answer(message);
             self.schedule_link(id);
         }
     }
@@ -61,7 +70,11 @@ impl Relay {
             }
             return true;
         }
-        let (message, sender) = if let Some(message) = link.control.pop_front() {
+        let deaf = link.is_deaf();
+        let (message, sender) = if let Some(message) = link.control.pop() {
+            if deaf && !link.is_deaf() {
+                self.grant_receive(id);
+            }
             (message, None)
         } else if link.phase == LinkPhase::Closing {
             let close = link.close.take();
@@ -85,9 +98,7 @@ impl Relay {
                 }
             }
         };
-        link.pace.on_sent(message.len());
-        link.scheduled = true;
-        self.sendable.push_back(id);
+        self.on_link_sent(id, message.len());
         let (length, payload) = (message.len(), payload_len(&message));
         self.push(Output::Transmit { link: id, message });
         match sender {
@@ -100,18 +111,25 @@ impl Relay {
         true
     }
 
+    fn on_link_sent(&mut self, id: LinkId, bytes: usize) {
+        let now = self.now;
+        if let Some(link) = self.links.get_mut(id) {
+            link.pace.on_sent(now, bytes);
+            self.schedule_link(id);
+        }
+    }
+
     /// A Data message has left: its bytes may be replaced by new ones from the socket.
     fn on_data_sent(&mut self, key: ChannelKey, length: usize) {
-        let payload = length - DATA_HEADER_LEN;
+        let (now, payload) = (self.now, length - DATA_HEADER_LEN);
         self.totals.send_queued -= length;
         self.totals.bytes_sent += payload as u64;
         let Some(channel) = self.channels.get_mut(key) else { return };
         channel.sent += payload as u64;
-        if let Some(id) = channel.socket()
-            && let Some(socket) = self.sockets.get_mut(id)
-        {
-            socket.pacer.on_released(payload);
+        if channel.local_eof && channel.outbound.is_empty() {
+            // The other side can't answer before it has heard all.
+            channel.last_data = now;
         }
-        self.grant_read(key);
+        self.release_read(key, payload);
     }
 }

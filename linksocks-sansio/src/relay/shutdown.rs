@@ -32,12 +32,24 @@ impl Relay {
         self.shutdown == Shutdown::Stopped
     }
 
-    pub(crate) fn begin_shutdown(&mut self, drain: Duration) {
+    /// What those are told who come too late.
+    pub(crate) fn stop_error(&self) -> OpenError {
+        match &self.stop_reason {
+            StopReason::Shutdown => OpenError::Shutdown,
+            reason @ (StopReason::Link(_) | StopReason::Listen { .. } | StopReason::Aborted) => {
+                OpenError::Stopped(reason.clone())
+            }
+        }
+    }
+
+    /// Accepts nothing new; what is open may finish for up to `drain`.
+    pub(crate) fn begin_shutdown(&mut self, drain: Duration, reason: StopReason) {
         match self.shutdown {
             Shutdown::No => {
+                self.stop_reason = reason;
                 self.shutdown = Shutdown::Draining;
                 self.set_timer(Timer::Shutdown, drain);
-                self.refuse_entries(&OpenError::Shutdown);
+                self.refuse_entries(&self.stop_error());
                 self.notices.push_back(Notice::ShutdownBegun);
             }
             Shutdown::Draining => self.set_timer(Timer::Shutdown, drain),
@@ -51,7 +63,7 @@ impl Relay {
             self.close_everything();
         }
         if self.shutdown == Shutdown::Closing && self.sockets.is_empty() && self.links.is_empty() {
-            self.stop(StopReason::Shutdown);
+            self.stop();
         }
     }
 
@@ -59,7 +71,7 @@ impl Relay {
     pub(super) fn on_shutdown_timer(&mut self) {
         match self.shutdown {
             Shutdown::Draining => self.close_everything(),
-            Shutdown::Closing => self.stop(StopReason::Shutdown),
+            Shutdown::Closing => self.stop(),
             Shutdown::No | Shutdown::Stopped => {}
         }
     }
@@ -81,13 +93,19 @@ impl Relay {
         self.set_timer(Timer::Shutdown, longest);
     }
 
-    /// Ends at once. Whatever is still done is not told any more.
-    pub(crate) fn stop(&mut self, reason: StopReason) {
-        self.refuse_entries(&OpenError::Stopped(reason.clone()));
-        self.refuse_pending();
-        self.refuse_pending_associations();
-        self.outputs.retain(|output| matches!(output, Output::Event(_) | Output::Action(_)));
-        self.act(Action::Stop { reason });
+    /// Says the last word.
+    fn stop(&mut self) {
+        let useful = |output: &Output| match output {
+            Output::Event(_) | Output::Action(_) | Output::Write { .. } | Output::SendDatagram { .. } => true,
+            Output::Transmit { .. }
+            | Output::Read { .. }
+            | Output::Receive { .. }
+            | Output::ReceiveDatagrams { .. }
+            | Output::Accept { .. }
+            | Output::Timeout(_) => false,
+        };
+        self.outputs.retain(useful);
+        self.act(Action::Stop { reason: self.stop_reason.clone() });
         self.shutdown = Shutdown::Stopped;
         self.sendable.clear();
         self.timers = TimerQueue::default();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{EngineTimer, Listener, Opening, Relay, Socket, SocketOwner, SocksSession, Timer, Want};
+use super::{Listener, Opening, Relay, Socket, SocketOwner, SocksSession, Timer, Want};
 use crate::channel::{EarlyInput, Origin};
 use crate::error::{OpenError, SocketError};
 use crate::event::Event;
@@ -13,8 +13,9 @@ use crate::secret::Credentials;
 use crate::socks5::{Handshake, Reply, Request, Status};
 
 /// What may be read from an application before its channel is open: more than the longest
-/// handshake (513 + 262 bytes), and enough to notice that it has gone away.
-pub(super) const HANDSHAKE_READ: usize = 1024;
+/// handshake (greeting, login and request: 257 + 513 + 262 bytes), and enough to notice that it has
+/// gone away.
+pub(super) const HANDSHAKE_READ: usize = 2048;
 
 impl SocksSession {
     /// Whether the request is complete and the answer has not come.
@@ -146,8 +147,7 @@ impl Relay {
         }
     }
 
-    pub(super) fn on_socks_failed(&mut self, id: SocketId, session: &SocksSession, error: SocketError) {
-        self.timers.cancel(Timer::Engine(EngineTimer::Wanted(Origin::Socks(id))));
+    pub(super) fn on_socks_failed(&mut self, session: &SocksSession, error: SocketError) {
         match session.channel {
             Some(Opening::Stream(channel)) => self.abandon_channel(channel, error),
             Some(Opening::Datagrams(association)) => self.end_association(association, None),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::{Relay, Socket, SocketOwner, Timer};
-use crate::channel::ReadPacer;
+use crate::channel::{Channel, ReadPacer};
 use crate::error::SocketError;
 use crate::ids::{ChannelKey, SocketId};
 use crate::io::{Action, Output, ReadBuf};
@@ -104,7 +104,7 @@ impl Relay {
 
     pub(crate) fn on_socket_failed(&mut self, id: SocketId, error: SocketError) {
         match self.forget_socket(id).map(|socket| socket.owner) {
-            Some(SocketOwner::Socks(session)) => self.on_socks_failed(id, &session, error),
+            Some(SocketOwner::Socks(session)) => self.on_socks_failed(&session, error),
             Some(SocketOwner::Channel(channel)) => self.on_local_failure(channel, error),
             Some(SocketOwner::Control(association)) => self.end_association(association, None),
             Some(SocketOwner::Datagrams(association)) => self.on_port_failed(association, id, error),
@@ -154,7 +154,7 @@ impl Relay {
     pub(super) fn grant_read(&mut self, key: ChannelKey) {
         let longest = self.longest_message(key);
         let Some(channel) = self.channels.get(key) else { return };
-        if !channel.wants_input() {
+        if !channel.is_reading() {
             return;
         }
         if let Some(id) = channel.socket()
@@ -163,6 +163,17 @@ impl Relay {
         {
             self.push(Output::Read { socket: id, credit });
         }
+    }
+
+    /// `bytes` of what was read from a channel's socket have left, or go nowhere: as much again may
+    /// be read.
+    pub(super) fn release_read(&mut self, key: ChannelKey, bytes: usize) {
+        if let Some(id) = self.channels.get(key).and_then(Channel::socket)
+            && let Some(socket) = self.sockets.get_mut(id)
+        {
+            socket.pacer.on_released(bytes);
+        }
+        self.grant_read(key);
     }
 
     pub(super) fn longest_message(&self, key: ChannelKey) -> usize {

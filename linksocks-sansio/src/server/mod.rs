@@ -51,15 +51,18 @@ impl ServerEngine {
         } else if self.relay.is_shutting_down() {
             Some((503, "the server is shutting down"))
         } else {
-            self.relay.check_link_limits().err().map(|reason| (503, reason))
+            None
         };
+        let login = self.judge_query(&request.query);
+        let welcome = matches!(login, Some(Ok(_)));
+        let rejection =
+            rejection.or_else(|| self.relay.check_link_limits(welcome).err().map(|reason| (503, reason)));
         if let Some((status, reason)) = rejection {
             self.relay.act(Action::RejectLink { ticket, status, reason });
             return;
         }
         let offered = request.extensions.as_deref().map(Extensions::parse).unwrap_or_default();
         let accepted = offered.and(Extensions::from_config(&self.relay.config.extensions));
-        let login = self.judge_query(&request.query);
         let link = self.relay.add_link(LinkEnd::Server { peer: request.peer }, accepted);
         if let Some(added) = self.relay.links.get_mut(link) {
             added.login = login;
@@ -69,7 +72,7 @@ impl ServerEngine {
     }
 
     /// Reads a login from the query of the URL. `None`: there is none, an Auth message must come.
-    fn judge_query(&self, query: &str) -> Option<Login> {
+    fn judge_query(&mut self, query: &str) -> Option<Login> {
         let (mut token, mut reverse, mut instance) = (None, None, None);
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match name.as_ref() {
@@ -80,7 +83,8 @@ impl ServerEngine {
             }
         }
         let token = token?;
-        let instance = InstanceId(instance.unwrap_or_else(Uuid::nil));
+        // Without a name the link is a process of its own.
+        let instance = instance.map_or_else(|| self.relay.rng.instance_id(), InstanceId);
         if token.len() != TokenDigest::HEX_LEN {
             return Some(Err("invalid token format"));
         }

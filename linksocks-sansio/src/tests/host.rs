@@ -10,7 +10,8 @@ use crate::error::{OpenError, SocketError, StopReason};
 use crate::event::Event;
 use crate::ids::{LinkId, ListenerId, QueryId, SocketId, Ticket};
 use crate::io::{
-    Action, CloseFrame, Command, Engine, Input, LinkRequest, Output, ReadBuf, ReadCredit, UpgradeResponse,
+    Action, CloseFrame, Command, Engine, Input, LinkClose, LinkRequest, Output, ReadBuf, ReadCredit,
+    UpgradeResponse,
 };
 use crate::wire::{self, Message};
 
@@ -45,6 +46,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// What the engine has not read of what is sent to it.
+    pub(super) fn unread(&self) -> usize {
+        self.to_send.len()
+    }
+
     /// What the engine may be given of what is to be sent to it.
     fn next_input(&mut self, socket: SocketId) -> Option<Input> {
         let length = self.to_send.len().min(self.credit).min(self.chunk);
@@ -217,6 +223,13 @@ impl<E: Engine> Host<E> {
         *self.receive.entry(link).or_default() -=
             i64::try_from(crate::io::receive_cost(message.len())).unwrap();
         self.input(Input::LinkReceived { link, message });
+    }
+
+    /// The driver releases the links that the engine has closed.
+    pub(super) fn release_links(&mut self) {
+        for (link, _) in std::mem::take(&mut self.closed_links) {
+            self.input(Input::LinkClosed { link, cause: LinkClose::Local });
+        }
     }
 
     /// The messages sent so far, decoded.

@@ -22,12 +22,12 @@ fn lone_client(config: crate::ClientConfig) -> Host<ClientEngine> {
     Host::new(ClientEngine::new(config, [1; 32], epoch()), epoch())
 }
 
-fn lone_server() -> Host<ServerEngine> {
+pub(super) fn lone_server() -> Host<ServerEngine> {
     Host::new(ServerEngine::new(server_config(), [2; 32], epoch()), epoch())
 }
 
 /// Offers a link to a server and opens it, if it is accepted.
-fn offer_link(
+pub(super) fn offer_link(
     server: &mut Host<ServerEngine>,
     path_and_query: &str,
     extensions: Option<&str>,
@@ -46,7 +46,7 @@ fn offer_link(
     Some(link)
 }
 
-fn url_login(token: &str) -> String {
+pub(super) fn url_login(token: &str) -> String {
     format!("/socket?instance=&reverse=false&token={}", Token::new(token).unwrap().digest().to_hex())
 }
 
@@ -168,6 +168,7 @@ fn a_client_that_gives_up_answers_all_who_wait() {
     let ticket = client.open("127.0.0.1:80");
     let (link, _) = client.open_link(None);
     client.receive(link, &Message::AuthResponse(AuthResponse::Failure { error: "no".into() }));
+    client.release_links();
     assert!(client.stopped.is_some() && client.refused.contains_key(&ticket));
 }
 
@@ -204,6 +205,7 @@ fn a_rejected_client_stops_and_says_why() {
     let mut client = lone_client(client_config());
     let (link, _) = client.open_link(None);
     client.receive(link, &Message::AuthResponse(AuthResponse::Failure { error: String::new() }));
+    client.release_links();
     let reason = LinkError::Rejected("invalid token".into());
     assert_eq!(client.stopped, Some(StopReason::Link(reason.clone())));
     assert!(client.events.contains(&Event::LinkLost { link, error: reason, retry_in: None }));
@@ -214,6 +216,7 @@ fn another_major_version_is_final() {
     let mut client = lone_client(client_config());
     let (link, _) = client.open_link(None);
     client.receive_bytes(link, vec![0x11, 2, 1].into());
+    client.release_links();
     assert_eq!(client.stopped, Some(StopReason::Link(LinkError::Version(0x11))));
 }
 

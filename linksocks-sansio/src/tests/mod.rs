@@ -1,6 +1,7 @@
 //! Behaviour of the engines, one per test, in virtual time.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; the rest fails it")]
 
+mod abuse;
 mod access;
 mod endings;
 mod forward;

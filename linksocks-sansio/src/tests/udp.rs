@@ -166,7 +166,7 @@ fn a_name_is_looked_up_once_and_holds_nobody_up() {
 #[test]
 fn lookups_that_fail_or_are_too_many_lose_only_their_datagrams() {
     let mut server = server_config();
-    server.relay.limits.udp_lookups = 2;
+    server.relay.limits.lookups_per_client = 2;
     let mut pair = Pair::with(client_config(), server);
     let (control, port) = associate(&mut pair);
     pair.server.resolver_stalled = true;
@@ -185,6 +185,29 @@ fn lookups_that_fail_or_are_too_many_lose_only_their_datagrams() {
     pair.client.send_eof(control);
     pair.drive();
     pair.assert_idle();
+}
+
+#[test]
+fn lookups_count_until_they_are_answered_whoever_still_waits() {
+    let mut server = server_config();
+    server.relay.limits.lookups_per_client = 2;
+    let mut pair = Pair::with(client_config(), server);
+    pair.server.resolver_stalled = true;
+    for round in 0..5 {
+        let (control, port) = associate(&mut pair);
+        send(&mut pair, port, &format!("host{round}.test:1"), b"x");
+        pair.client.send_eof(control);
+        pair.advance(Duration::from_secs(11));
+        if pair.server.queries.len() == 2 {
+            break;
+        }
+    }
+    let app = ask(&mut pair);
+    assert_eq!(pair.app(app)[..4], *b"\x05\x00\x05\x04", "too much under way");
+    for (query, _) in std::mem::take(&mut pair.server.queries) {
+        pair.server.input(Input::Resolved { query, result: Err(SocketError::NameNotFound) });
+    }
+    associate(&mut pair);
 }
 
 #[test]
@@ -456,6 +479,16 @@ fn one_address_block_is_as_good_as_two_and_bad_ones_are_harmless() {
     pair.server.receive(link, &data(channel, Compression::None, &[0; 65_508], two(to("127.0.0.1"))));
     assert!(sent(&mut pair).is_empty(), "longer than any datagram");
     assert_eq!(pair.server.engine.stats().associations, 1);
+}
+
+#[test]
+fn datagrams_that_overtake_their_connect_are_kept() {
+    let mut pair = Pair::plain();
+    let link = *pair.to_server.first_key_value().unwrap().1;
+    let datagram = Some(Endpoints::One(to("127.0.0.1")));
+    pair.server.receive(link, &data(ChannelId([9; 16]), Compression::None, b"early", datagram));
+    by_hand(&mut pair);
+    assert_eq!(sent(&mut pair), [(TARGET.to_owned(), b"early".to_vec())]);
 }
 
 #[cfg(feature = "gzip")]

@@ -67,6 +67,11 @@ pub const DATA_HEADER_LEN: usize = 24;
 /// 32 MiB.
 pub const MAX_MESSAGE: usize = 32 << 20;
 
+/// Whether a message is one of an extension: without it, it means nothing.
+pub(crate) fn is_extension(message: &[u8]) -> bool {
+    matches!(message, [version, kind, ..] if *kind >= kind::HELLO && Version(*version).is_compatible())
+}
+
 /// The longest `str8` in bytes.
 const MAX_STR8: usize = u8::MAX as usize;
 

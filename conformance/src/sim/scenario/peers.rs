@@ -144,6 +144,5 @@ fn tight_limits(dice: &mut Dice) -> Limits {
     limits.udp_queue_bytes = dice.size(1, 1 << 20);
     limits.udp_link_bytes = dice.size(1 << 10, 1 << 20);
     limits.udp_names = dice.size(1, 8);
-    limits.udp_lookups = dice.size(1, 8);
     limits
 }

@@ -1,0 +1,50 @@
+//! Messages that go before all Data of a link.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// Above this a peer that makes us answer, but takes no answers, is not listened to.
+const CONGESTED: usize = 1024 * 1024;
+
+/// Control messages in order. A peer whose requests fill it has to read on before it is heard again.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// Messages, and whether they are answers.
+    queue: VecDeque<(Bytes, bool)>,
+    /// Of the answers. The rest does not count: two peers that are busy with requests of their own
+    /// must not stop listening to each other.
+    bytes: usize,
+}
+
+impl Control {
+    pub(crate) fn push(&mut self, message: Bytes) {
+        self.queue.push_back((message, false));
+    }
+
+    pub(crate) fn push_answer(&mut self, message: Bytes) {
+        self.bytes += message.len();
+        self.queue.push_back((message, true));
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        let (message, answer) = self.queue.pop_front()?;
+        if answer {
+            self.bytes -= message.len();
+        }
+        Some(message)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether too much waits to read on.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.bytes > CONGESTED
+    }
+}

@@ -1,0 +1,169 @@
+//! Data that comes before its Connect: other programs spread the messages of one channel over
+//! several links, or let them overtake each other.
+//!
+//! It is kept for a while, within bounds. What can't be kept is remembered, so that no stream
+//! starts with a hole.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::{Owner, Relay, Timer};
+use crate::error::ChannelError;
+use crate::ids::{ChannelId, LinkId};
+use crate::io::receive_cost;
+use crate::link::LinkEnd;
+use crate::wire::Data;
+
+/// What is kept for one channel, in bytes of whole messages with their overhead.
+const CHANNEL_LIMIT: usize = 64 * 1024;
+
+/// What is kept for all channels of one owner.
+const OWNER_LIMIT: usize = 1024 * 1024;
+
+/// Early Data of the links of one owner.
+#[derive(Debug, Default)]
+pub(super) struct EarlyData {
+    channels: BTreeMap<ChannelId, Early>,
+    charged: usize,
+}
+
+#[derive(Debug)]
+struct Early {
+    link: LinkId,
+    since: Instant,
+    /// `None` once a part of it is lost.
+    messages: Option<Vec<(Data, usize)>>,
+    charged: usize,
+}
+
+/// What is known of a channel when its Connect comes.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// All that was sent so far, with the lengths of the messages.
+    Whole(Vec<(Data, usize)>),
+    /// A part of it is lost.
+    Hole,
+    /// It came on another link.
+    Elsewhere,
+}
+
+impl EarlyData {
+    fn keep(&mut self, link: LinkId, data: Data, length: usize, now: Instant) {
+        let (cost, id) = (receive_cost(length), data.channel);
+        if !self.channels.contains_key(&id) {
+            if self.charged + receive_cost(0) > OWNER_LIMIT {
+                return;
+            }
+            self.charged += receive_cost(0);
+        }
+        let fits = self.charged + cost <= OWNER_LIMIT;
+        let early = self.channels.entry(id).or_insert_with(|| Early {
+            link,
+            since: now,
+            messages: Some(Vec::new()),
+            charged: receive_cost(0),
+        });
+        match &mut early.messages {
+            Some(messages) if fits && early.charged + cost <= CHANNEL_LIMIT && early.link == link => {
+                // A slice would pin the buffer that the WebSocket layer has read it into.
+                let payload = bytes::Bytes::copy_from_slice(&data.payload);
+                messages.push((Data { payload, ..data }, length));
+                early.charged += cost;
+                self.charged += cost;
+            }
+            _ => self.charged -= early.lose(),
+        }
+    }
+
+    fn take(&mut self, link: LinkId, id: ChannelId) -> Option<Found> {
+        let early = self.channels.remove(&id)?;
+        self.charged -= early.charged;
+        Some(match early.messages {
+            _ if early.link != link => Found::Elsewhere,
+            Some(messages) => Found::Whole(messages),
+            None => Found::Hole,
+        })
+    }
+
+    /// Drops what came before `kept`, and forgets what came before `known`.
+    fn expire(&mut self, kept: Option<Instant>, known: Option<Instant>) {
+        let charged = &mut self.charged;
+        self.channels.retain(|_, early| {
+            let remembered = known.is_none_or(|known| early.since > known);
+            if !remembered {
+                *charged -= early.charged;
+            } else if kept.is_some_and(|kept| early.since <= kept) {
+                *charged -= early.lose();
+            }
+            remembered
+        });
+    }
+
+    fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+}
+
+impl Early {
+    /// Drops the messages. Returns what is no longer charged.
+    fn lose(&mut self) -> usize {
+        self.messages = None;
+        let freed = self.charged - receive_cost(0);
+        self.charged = receive_cost(0);
+        freed
+    }
+}
+
+impl Relay {
+    /// Keeps Data for a channel that a later Connect may open. Peers of our own kind send none.
+    pub(super) fn on_early_data(&mut self, id: LinkId, data: Data, length: usize) {
+        self.totals.messages_ignored += 1;
+        let Some(link) = self.links.get(id) else { return };
+        if matches!(link.end, LinkEnd::Client { .. }) || !link.extensions.is_empty() {
+            return;
+        }
+        if let Some(owner) = link.owner
+            && let Some(owned) = self.owners.get_mut(&owner)
+        {
+            let first = owned.early.is_empty();
+            owned.early.keep(id, data, length, self.now);
+            if first {
+                self.set_timer(Timer::Early(owner), self.config.timeouts.early_data);
+            }
+        }
+    }
+
+    pub(super) fn take_early_data(&mut self, link: LinkId, id: ChannelId) -> Option<Found> {
+        let owner = self.links.get(link)?.owner?;
+        self.owners.get_mut(&owner)?.early.take(link, id)
+    }
+
+    /// Delivers what came before the Connect of a channel.
+    pub(super) fn replay_early_data(&mut self, link: LinkId, messages: Vec<(Data, usize)>) {
+        for (data, length) in messages {
+            self.on_data(link, data, length);
+        }
+    }
+
+    pub(super) fn on_early_timeout(&mut self, owner: Owner) {
+        let kept = self.config.timeouts.early_data;
+        let before = |age| self.now.checked_sub(age);
+        let Some(owned) = self.owners.get_mut(&owner) else { return };
+        // A late Connect is still refused for some time.
+        owned.early.expire(before(kept), before(kept * 6));
+        if !owned.early.is_empty() {
+            self.set_timer(Timer::Early(owner), kept);
+        }
+    }
+}
+
+impl Found {
+    /// What may be delivered, or why the channel can't be opened.
+    pub(super) fn whole(self) -> Result<Vec<(Data, usize)>, ChannelError> {
+        match self {
+            Self::Whole(messages) => Ok(messages),
+            Self::Hole => Err(ChannelError::Protocol("data before the connect was lost")),
+            Self::Elsewhere => Err(ChannelError::Protocol("data arrived on another link")),
+        }
+    }
+}
