@@ -12,6 +12,7 @@ use linksocks_sansio::socks5::TargetAddr;
 use linksocks_sansio::{ClientConfig, ClientEngine, Engine, ServerConfig, ServerEngine, Stats};
 use thiserror::Error;
 
+use crate::datagrams;
 use crate::front;
 use crate::observer::{self, Observer, Reporter};
 use crate::owner::{FrontDoor, Owner};
@@ -21,6 +22,7 @@ use crate::request::{Request, Requests};
 use crate::runtime::Runtime;
 use crate::transport::{Acceptor, Connector};
 
+pub use crate::datagrams::{DatagramChannel, DatagramReceiver, DatagramSender};
 pub use crate::observer::Events;
 pub use crate::pipe::PipeStream;
 #[cfg(feature = "tls")]
@@ -151,6 +153,20 @@ impl ClientHandle {
         let (ours, stream) = pipe::pipe(pipe::CAPACITY);
         let (answer, answered) = oneshot::channel();
         self.engine.requests.put(Request::Open { target, stream, answer });
+        match answered.await {
+            Ok(answer) => answer.map(|()| ours),
+            Err(oneshot::Canceled) => Err(OpenError::Stopped(self.stopped().await)),
+        }
+    }
+
+    /// Opens a UDP association, without SOCKS. Dropping the future gives up.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_udp(&self) -> Result<DatagramChannel, OpenError> {
+        let (ours, datagrams) = datagrams::pipe();
+        let (answer, answered) = oneshot::channel();
+        self.engine.requests.put(Request::Associate { datagrams, answer });
         match answered.await {
             Ok(answer) => answer.map(|()| ours),
             Err(oneshot::Canceled) => Err(OpenError::Stopped(self.stopped().await)),

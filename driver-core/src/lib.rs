@@ -8,6 +8,7 @@
 mod adapters;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod datagrams;
 pub mod embed;
 mod error;
 mod front;

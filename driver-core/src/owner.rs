@@ -20,10 +20,11 @@ use linksocks_sansio::{
 
 use crate::error::lookup_error;
 use crate::observer::Reporter;
+use crate::pumps::datagrams::{Buffers, DatagramCommand};
 use crate::pumps::link::LinkCommand;
 use crate::pumps::listener::AcceptCredit;
 use crate::pumps::stream::{OpenLink, StreamCommand};
-use crate::pumps::{Inbox, listener, stream};
+use crate::pumps::{Inbox, datagrams, listener, stream};
 use crate::request::{OfferAnswer, Request, Requests};
 use crate::runtime::{Accepted, Runtime, Timer};
 use crate::transport::Connector;
@@ -56,6 +57,8 @@ pub(crate) struct Owner<R: Runtime, E> {
     lookups: FuturesUnordered<Pin<Box<dyn Future<Output = Input> + Send>>>,
 
     sockets: HashMap<SocketId, UnboundedSender<StreamCommand>>,
+    datagrams: HashMap<SocketId, UnboundedSender<DatagramCommand>>,
+    buffers: Buffers,
     links: HashMap<LinkId, UnboundedSender<LinkCommand>>,
     listeners: HashMap<ListenerId, UnboundedSender<AcceptCredit>>,
     pending: HashMap<Ticket, Pending>,
@@ -72,6 +75,7 @@ enum Pending {
     Link(oneshot::Sender<OfferAnswer>),
     Socket(UnboundedSender<StreamCommand>),
     Open { commands: UnboundedSender<StreamCommand>, answer: oneshot::Sender<Result<(), OpenError>> },
+    Associate { commands: UnboundedSender<DatagramCommand>, answer: oneshot::Sender<Result<(), OpenError>> },
 }
 
 impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
@@ -96,6 +100,8 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
             requests,
             lookups: FuturesUnordered::new(),
             sockets: HashMap::new(),
+            datagrams: HashMap::new(),
+            buffers: Buffers::default(),
             links: HashMap::new(),
             listeners: HashMap::new(),
             pending: HashMap::new(),
@@ -191,6 +197,13 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
                 let ticket = self.ticket(Pending::Open { commands, answer });
                 Some(Input::Command(Command::Open { ticket, target }))
             }
+            Request::Associate { datagrams, answer } => {
+                let (commands, receiver) = unbounded();
+                let (inbox, buffers) = (self.inbox.clone(), self.buffers.clone());
+                self.runtime.spawn(datagrams::offer(datagrams, receiver, inbox, buffers));
+                let ticket = self.ticket(Pending::Associate { commands, answer });
+                Some(Input::Command(Command::Associate { ticket }))
+            }
             Request::Stats { answer } => {
                 // Fails if nobody waits any more.
                 let _ = answer.send(self.engine.stats());
@@ -218,6 +231,7 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
             }
             Input::SocketFailed { socket, .. } | Input::SocketClosed { socket } => {
                 self.sockets.remove(socket);
+                self.datagrams.remove(socket);
             }
             Input::ListenerFailed { listener, .. } => {
                 self.listeners.remove(listener);
@@ -235,6 +249,9 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
             | Input::SocketRead { .. }
             | Input::SocketEof { .. }
             | Input::SocketWritten { .. }
+            | Input::SocketBound { .. }
+            | Input::DatagramReceived { .. }
+            | Input::DatagramsSent { .. }
             | Input::ListenerOpened { .. }
             | Input::Resolved { .. } => {}
         }
@@ -248,6 +265,12 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
                 Output::Receive { link, bytes } => self.to_link(link, LinkCommand::Receive(bytes)),
                 Output::Write { socket, data } => self.to_socket(socket, StreamCommand::Write(data)),
                 Output::Read { socket, credit } => self.to_socket(socket, StreamCommand::Read(credit)),
+                Output::ReceiveDatagrams { socket, count } => {
+                    self.to_datagrams(socket, DatagramCommand::Receive(count));
+                }
+                Output::SendDatagram { socket, to, payload } => {
+                    self.to_datagrams(socket, DatagramCommand::Send { to, payload });
+                }
                 Output::Accept { listener, count } => {
                     if let Some(commands) = self.listeners.get(&listener) {
                         // Fails if the listener is gone; the engine will hear of it.
@@ -323,13 +346,32 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
                         let _ = answer.send(Ok(()));
                         commands
                     }
-                    Some(Pending::Link(_)) | None => return,
+                    Some(Pending::Link(_) | Pending::Associate { .. }) | None => return,
                 };
                 self.sockets.insert(socket, commands);
                 self.to_socket(socket, StreamCommand::Adopt { socket, read });
             }
+            Action::AdoptDatagrams { ticket, socket } => {
+                if let Some(Pending::Associate { commands, answer }) = self.pending.remove(&ticket) {
+                    // If nobody waits any more, the embedder's end is dropped, which the pump sees.
+                    let _ = answer.send(Ok(()));
+                    self.datagrams.insert(socket, commands);
+                    self.to_datagrams(socket, DatagramCommand::Adopt { socket });
+                }
+            }
+            Action::Bind { socket, address } => {
+                let (commands, receiver) = unbounded();
+                self.datagrams.insert(socket, commands);
+                let (runtime, inbox, buffers) =
+                    (self.runtime.clone(), self.inbox.clone(), self.buffers.clone());
+                self.runtime.spawn(datagrams::bind(runtime, socket, address, receiver, inbox, buffers));
+            }
             Action::Refuse { ticket, error } => {
-                if let Some(Pending::Open { answer, .. }) = self.pending.remove(&ticket) {
+                let answer = match self.pending.remove(&ticket) {
+                    Some(Pending::Open { answer, .. } | Pending::Associate { answer, .. }) => Some(answer),
+                    Some(Pending::Link(_) | Pending::Socket(_)) | None => None,
+                };
+                if let Some(answer) = answer {
                     // Fails if nobody waits any more.
                     let _ = answer.send(Err(error));
                 }
@@ -339,8 +381,14 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
                 self.listeners.remove(&listener);
             }
             Action::ShutdownWrite { socket } => self.to_socket(socket, StreamCommand::ShutdownWrite),
-            Action::Close { socket, linger } => self.to_socket(socket, StreamCommand::Close { linger }),
-            Action::Reset { socket } => self.to_socket(socket, StreamCommand::Reset),
+            Action::Close { socket, linger } => {
+                self.to_socket(socket, StreamCommand::Close { linger });
+                self.to_datagrams(socket, DatagramCommand::Close);
+            }
+            Action::Reset { socket } => {
+                self.to_socket(socket, StreamCommand::Reset);
+                self.to_datagrams(socket, DatagramCommand::Close);
+            }
             Action::Stop { .. } => unreachable!("`drain` returns when the engine stops"),
         }
     }
@@ -372,7 +420,15 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
         }
     }
 
-    /// A pump that is gone has reported it, and the engine will ignore what it said last.
+    /// See [`Self::to_socket`].
+    fn to_datagrams(&self, socket: SocketId, command: DatagramCommand) {
+        if let Some(commands) = self.datagrams.get(&socket) {
+            let _ = commands.unbounded_send(command);
+        }
+    }
+
+    /// A pump that is gone has reported it, and the engine will ignore what it said last. Ids of
+    /// datagram sockets are not among these.
     fn to_socket(&self, socket: SocketId, command: StreamCommand) {
         if let Some(commands) = self.sockets.get(&socket) {
             let _ = commands.unbounded_send(command);

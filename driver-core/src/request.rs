@@ -9,6 +9,7 @@ use linksocks_sansio::io::UpgradeRequest;
 use linksocks_sansio::socks5::TargetAddr;
 use linksocks_sansio::{LinkId, ListenerId, Stats};
 
+use crate::datagrams::DatagramEnd;
 use crate::pipe::PipeEnd;
 use crate::pumps::Inbox;
 use crate::pumps::link::LinkCommand;
@@ -28,6 +29,8 @@ pub(crate) enum Request {
     Offer { request: UpgradeRequest, answer: oneshot::Sender<OfferAnswer> },
     /// The embedder wants a channel.
     Open { target: TargetAddr, stream: PipeEnd, answer: oneshot::Sender<Result<(), OpenError>> },
+    /// The embedder wants a UDP association.
+    Associate { datagrams: DatagramEnd, answer: oneshot::Sender<Result<(), OpenError>> },
     /// The embedder wants numbers.
     Stats { answer: oneshot::Sender<Stats> },
     /// The embedder wants an end.

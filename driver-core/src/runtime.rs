@@ -10,18 +10,20 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_io::{AsyncRead, AsyncWrite};
 
 /// A sleep that can be stored.
 pub type Timer = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
-/// Tasks, time, names and TCP of an async runtime. Cheap to clone.
+/// Tasks, time, names, TCP and UDP of an async runtime. Cheap to clone.
 pub trait Runtime: Clone + Send + Sync + 'static {
     /// A TCP connection.
     type Stream: RuntimeStream;
     /// A listening TCP socket; closed when dropped.
     type Listener: Send + Sync + 'static;
+    /// A UDP socket; closed when dropped.
+    type Datagrams: RuntimeDatagrams;
 
     /// Runs `task` to its end, independent of the caller.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
@@ -64,6 +66,16 @@ pub trait Runtime: Clone + Send + Sync + 'static {
     /// # Errors
     /// Those of `connect`.
     fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Binds a UDP socket. Returns it with its address, which has the port that the system chose for
+    /// port 0.
+    ///
+    /// # Errors
+    /// Those of `bind`.
+    fn bind(
+        &self,
+        address: SocketAddr,
+    ) -> impl Future<Output = io::Result<(Self::Datagrams, SocketAddr)>> + Send;
 }
 
 /// A connection that came in.
@@ -107,6 +119,42 @@ pub trait RuntimeStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Those of `setsockopt`.
     fn set_nodelay(&self) -> io::Result<()>;
 
+    /// Makes the kernel find out if the other end has vanished (`SO_KEEPALIVE`, within a few
+    /// minutes). Nothing for streams that are no TCP connections.
+    ///
+    /// # Errors
+    /// Those of `setsockopt`.
+    fn set_keepalive(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Drops what is unsent and releases the descriptor with RST (zero linger).
     fn reset(self);
+}
+
+/// A datagram socket whose two directions are polled by one task.
+pub trait RuntimeDatagrams: Unpin + Send + 'static {
+    /// Ready when a receive will probably not wait. An idle socket needs no buffer this way.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Receives one datagram: its payload, and who sent it. `buffer` is memory that may be used on the
+    /// way; it is long enough for every datagram.
+    ///
+    /// # Errors
+    /// Those of `recvfrom`. [`io::ErrorKind::UnexpectedEof`] means that nothing will come any more,
+    /// which only an in-memory pipe can know.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<(Bytes, SocketAddr)>>;
+
+    /// Sends one datagram.
+    ///
+    /// # Errors
+    /// Those of `sendto`; none of them means that the socket is broken.
+    fn poll_send(&mut self, cx: &mut Context<'_>, payload: &Bytes, to: SocketAddr) -> Poll<io::Result<()>>;
 }

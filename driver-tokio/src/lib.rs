@@ -7,20 +7,27 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
-use driver_core::runtime::{Accepted, Runtime, RuntimeStream};
+use bytes::{BufMut, Bytes, BytesMut};
+use driver_core::runtime::{Accepted, Runtime, RuntimeDatagrams, RuntimeStream};
 use futures_io::{AsyncRead, AsyncWrite};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead as _, AsyncWrite as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::Handle;
 use tokio_util::io::poll_read_buf;
 
 pub use driver_core::embed::{
-    Client, ClientBuilder, ClientHandle, Events, PipeStream, Server, ServerBuilder, ServerHandle, StartError,
+    Client, ClientBuilder, ClientHandle, DatagramChannel, DatagramReceiver, DatagramSender, Events,
+    PipeStream, Server, ServerBuilder, ServerHandle, StartError,
 };
 #[cfg(feature = "tls")]
 pub use driver_core::embed::{ClientTls, ServerTls, TlsError};
 pub use driver_core::linksocks_sansio;
+
+/// How long a connection is quiet before the kernel asks whether the other end is still there, and how
+/// long between questions: those of Go programs.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Runs on a tokio runtime.
 #[derive(Clone, Debug)]
@@ -42,6 +49,7 @@ impl TokioRuntime {
 impl Runtime for TokioRuntime {
     type Stream = TokioStream;
     type Listener = TcpListener;
+    type Datagrams = TokioDatagrams;
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.handle.spawn(task);
@@ -75,6 +83,12 @@ impl Runtime for TokioRuntime {
     async fn connect(&self, address: SocketAddr) -> io::Result<TokioStream> {
         TcpStream::connect(address).await.map(TokioStream)
     }
+
+    async fn bind(&self, address: SocketAddr) -> io::Result<(TokioDatagrams, SocketAddr)> {
+        let socket = UdpSocket::bind(address).await?;
+        let local = socket.local_addr()?;
+        Ok((TokioDatagrams(socket), local))
+    }
 }
 
 /// A TCP connection on tokio.
@@ -103,6 +117,11 @@ impl RuntimeStream for TokioStream {
 
     fn set_nodelay(&self) -> io::Result<()> {
         self.0.set_nodelay(true)
+    }
+
+    fn set_keepalive(&self) -> io::Result<()> {
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
+        SockRef::from(&self.0).set_tcp_keepalive(&keepalive)
     }
 
     fn reset(self) {
@@ -141,7 +160,48 @@ impl AsyncWrite for TokioStream {
     }
 }
 
+/// A UDP socket on tokio.
+#[derive(Debug)]
+pub struct TokioDatagrams(UdpSocket);
+
+impl RuntimeDatagrams for TokioDatagrams {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_recv_ready(cx)
+    }
+
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<(Bytes, SocketAddr)>> {
+        let mut buffer = tokio::io::ReadBuf::new(buffer);
+        let from = ready!(self.0.poll_recv_from(cx, &mut buffer))?;
+        Poll::Ready(Ok((Bytes::copy_from_slice(buffer.filled()), from)))
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, payload: &Bytes, to: SocketAddr) -> Poll<io::Result<()>> {
+        self.0.poll_send_to(cx, payload, to).map_ok(|_| ())
+    }
+}
+
 /// Compiles the example of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kept_alive_connection_is_asked_after_soon() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("loopback");
+        let stream = TokioStream::from(stream);
+        stream.set_keepalive().expect("the option exists");
+        let socket = SockRef::from(&stream.0);
+        assert_eq!(socket.keepalive().ok(), Some(true));
+        #[cfg(unix)]
+        assert_eq!(socket.tcp_keepalive_time().ok(), Some(KEEPALIVE_TIME));
+    }
+}

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::access::AccessRules;
 use crate::dial::{LinkProxy, UpstreamProxy};
 use crate::error::ConfigError;
 use crate::header::RequestHeader;
@@ -134,6 +135,11 @@ pub struct RelayConfig {
     /// The proxy through which targets are connected to (`--upstream-proxy` of a server), with their
     /// names unresolved. Default none. For TCP only: with it, UDP is refused.
     pub upstream: Option<UpstreamProxy>,
+    /// What applications may ask for here, where their requests come in: streams and every single
+    /// datagram. Default: everything.
+    pub entry_rules: AccessRules,
+    /// What this peer connects and sends datagrams to for the other one. Default: everything.
+    pub dial_rules: AccessRules,
 }
 
 impl RelayConfig {
@@ -183,6 +189,11 @@ pub struct Timeouts {
     pub last_bytes: Duration,
     /// A channel whose socket accepts nothing for so long is stalled. Default 10 s.
     pub stall: Duration,
+    /// A UDP association ends after this long without a datagram (`--udp-idle`). Default 5 min, the
+    /// least that RFC 4787 recommends for UDP mappings.
+    pub udp_idle: Duration,
+    /// How long a looked-up name is used for the datagrams of an association. Default 30 s.
+    pub udp_name: Duration,
 }
 
 impl Default for Timeouts {
@@ -204,6 +215,8 @@ impl Default for Timeouts {
             close_linger: Duration::from_secs(2),
             last_bytes: Duration::from_secs(300),
             stall: Duration::from_secs(10),
+            udp_idle: Duration::from_secs(300),
+            udp_name: Duration::from_secs(30),
         }
     }
 }
@@ -243,6 +256,17 @@ pub struct Limits {
     pub socks_connections: usize,
     /// Connections that a listener accepts ahead. Default 128.
     pub accept_ahead: usize,
+    /// Datagrams of a UDP association that may wait in each direction; more push out the oldest.
+    /// Default 1000 (published page).
+    pub udp_queue: usize,
+    /// Bytes of datagrams of a UDP association that may wait in each direction; more push out the
+    /// oldest. Default 2 MiB.
+    pub udp_queue_bytes: usize,
+    /// Bytes of datagrams that may wait for all UDP associations of a link together; what comes on
+    /// top is dropped. Default 32 MiB.
+    pub udp_link_bytes: usize,
+    /// Names that a UDP association remembers. Default 64.
+    pub udp_names: usize,
 }
 
 impl Limits {
@@ -253,6 +277,8 @@ impl Limits {
     pub const MESSAGE_OVERHEAD: usize = 64;
     /// The largest WebSocket message that is accepted: 32 MiB (real).
     pub const MAX_MESSAGE: usize = crate::wire::MAX_MESSAGE;
+    /// The largest payload of a datagram: what IPv4 has room for.
+    pub const MAX_DATAGRAM: usize = 65_507;
     /// The longest message accepted before authentication: an Auth message has at most 275 bytes.
     pub const MAX_UNAUTHENTICATED_MESSAGE: usize = 4 * KIB;
 }
@@ -274,6 +300,10 @@ impl Default for Limits {
             links: 16_384,
             socks_connections: 65_536,
             accept_ahead: 128,
+            udp_queue: 1000,
+            udp_queue_bytes: 2 * MIB,
+            udp_link_bytes: 32 * MIB,
+            udp_names: 64,
         }
     }
 }

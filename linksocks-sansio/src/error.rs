@@ -222,12 +222,19 @@ pub enum ChannelError {
     /// The target was closed before everything was written to it.
     #[error("closed by the target before all data was delivered")]
     Truncated,
+    /// A rule forbids the target.
+    #[error("destination {0} blocked by access control")]
+    Blocked(String),
+    /// There was no datagram for so long.
+    #[error("no datagram for {} s", .0.as_secs())]
+    Idle(Duration),
     /// We are shutting down.
     #[error("shutting down")]
     Shutdown,
 }
 
-/// Why [`Command::Open`](crate::io::Command::Open) or an accepted connection was refused.
+/// Why [`Command::Open`](crate::io::Command::Open), [`Command::Associate`](crate::io::Command::Associate)
+/// or an accepted connection was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
 pub enum OpenError {
     /// No link came up in time.
@@ -236,6 +243,12 @@ pub enum OpenError {
     /// The other side could not connect to the target.
     #[error("connect failed: {0}")]
     Connect(#[from] ChannelError),
+    /// A rule of this side forbids the target.
+    #[error("destination {0} blocked by access control")]
+    Blocked(String),
+    /// There is no socket for the datagrams of the application.
+    #[error("can't bind a socket for datagrams: {0}")]
+    Bind(SocketError),
     /// A limit is reached.
     #[error("too many connections")]
     TooMany,

@@ -130,6 +130,26 @@ pub enum Event {
         /// Where it leads to.
         target: TargetAddr,
     },
+    /// A UDP association is established.
+    AssociationOpened {
+        /// The channel.
+        channel: ChannelRef,
+        /// Where the application sends its datagrams to; `None` on the dial side and for an embedder.
+        local: Option<SocketAddr>,
+    },
+    /// A UDP association has ended.
+    AssociationClosed {
+        /// The channel.
+        channel: ChannelRef,
+        /// Datagrams sent to the peer.
+        sent: u64,
+        /// Datagrams received from the peer and passed on.
+        received: u64,
+        /// Datagrams dropped, in both directions.
+        dropped: u64,
+        /// Why, unless the application ended it.
+        error: Option<ChannelError>,
+    },
     /// A channel has ended.
     ChannelClosed {
         /// The channel.

@@ -44,7 +44,7 @@ arena_id!(
     "link"
 );
 arena_id!(
-    /// One local TCP socket or in-memory stream. Allocated by the engine.
+    /// One local TCP or UDP socket, or an in-memory one. Allocated by the engine.
     pub SocketId,
     "socket"
 );
@@ -62,6 +62,11 @@ arena_id!(
     /// A channel's place in the engine; the wire knows it by its [`ChannelId`].
     pub(crate) ChannelKey,
     "channel"
+);
+arena_id!(
+    /// A UDP association's place in the engine; the wire knows it by its [`ChannelId`].
+    pub(crate) AssociationKey,
+    "association"
 );
 
 /// Gives ids a number, for maps and logs of a driver.

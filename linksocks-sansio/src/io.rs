@@ -40,18 +40,26 @@
 //!   → [`Output::Write`], ← [`Input::SocketWritten`]; → [`Action::ShutdownWrite`]; at last
 //!   → [`Action::Close`] or [`Action::Reset`], ← [`Input::SocketClosed`]; or it breaks,
 //!   ← [`Input::SocketFailed`].
+//! - **Datagrams:** → [`Action::Bind`], ← [`Input::SocketBound`] (or [`Input::SocketFailed`]);
+//!   → [`Output::ReceiveDatagrams`], ← [`Input::DatagramReceived`]; → [`Output::SendDatagram`],
+//!   ← [`Input::DatagramsSent`]; at last → [`Action::Close`], ← [`Input::SocketClosed`].
+//! - **An association without SOCKS:** ← [`Command::Associate`]; → [`Action::AdoptDatagrams`] (or
+//!   [`Action::Refuse`]), from then on it is a datagram socket whose other end is the embedder, who
+//!   ends it with ← [`Input::SocketEof`].
 //! - **The end:** ← [`Command::Shutdown`]; → [`Action::Stop`], after which nothing follows.
 //!
 //! # Credit
 //!
 //! Nothing enters or leaves without permission, and all permission is counted in bytes (accepts in
-//! connections). Each permission adds to what is left of the earlier ones:
+//! connections, datagrams in datagrams). Each permission adds to what is left of the earlier ones:
 //!
 //! | permission | given by | used by | limits |
 //! |---|---|---|---|
 //! | [`Output::Read`] | engine | [`Input::SocketRead`] | bytes read from a socket |
 //! | [`Output::Receive`] | engine | [`Input::LinkReceived`] | bytes of messages read from a link |
 //! | [`Output::Accept`] | engine | [`Input::SocketAccepted`] | connections accepted |
+//! | [`Output::ReceiveDatagrams`] | engine | [`Input::DatagramReceived`] | datagrams read from a socket |
+//! | [`Input::DatagramsSent`] | driver | [`Output::SendDatagram`] | datagrams waiting in the driver for a socket |
 //! | [`Input::SocketWritten`] | driver | [`Output::Write`] | bytes waiting in the driver for a socket |
 //! | [`Input::LinkWritten`] | driver | [`Output::Transmit`] | bytes waiting in the driver for a link |
 
@@ -204,6 +212,31 @@ pub enum Input {
         /// How many bytes.
         bytes: usize,
     },
+    /// The datagram socket of an [`Action::Bind`] is bound.
+    SocketBound {
+        /// The socket.
+        socket: SocketId,
+        /// Where it is bound (a port 0 of the request is filled in).
+        local: SocketAddr,
+    },
+    /// One datagram. Uses one of the socket's receive credit.
+    DatagramReceived {
+        /// The socket.
+        socket: SocketId,
+        /// Who sent it. From an embedder: anything.
+        from: SocketAddr,
+        /// Its payload; may be empty. From an embedder: with a SOCKS header (RFC 1928 section 7).
+        payload: Bytes,
+    },
+    /// Datagrams have been handed to the kernel, or could not be. Returns credit.
+    DatagramsSent {
+        /// The socket.
+        socket: SocketId,
+        /// How many.
+        count: usize,
+        /// How many of them the kernel refused to send.
+        failed: usize,
+    },
     /// The descriptor of an [`Action::Close`] or [`Action::Reset`] is released; the id is dead.
     SocketClosed {
         /// The socket.
@@ -243,6 +276,12 @@ pub enum Command {
         ticket: Ticket,
         /// Where the dial side shall connect to.
         target: TargetAddr,
+    },
+    /// Open a UDP association without SOCKS. Answered by [`Action::AdoptDatagrams`] once the other
+    /// side has agreed, or by [`Action::Refuse`].
+    Associate {
+        /// Returned with the answer.
+        ticket: Ticket,
     },
     /// Stop: accept nothing new, let channels finish for up to `drain`, then close all links.
     /// Ends with [`Action::Stop`]. Until channels are being closed, another one replaces `drain`.
@@ -290,6 +329,22 @@ pub enum Output {
         listener: ListenerId,
         /// How many more.
         count: usize,
+    },
+    /// Permission to receive datagrams from a socket.
+    ReceiveDatagrams {
+        /// The socket.
+        socket: SocketId,
+        /// How many more.
+        count: usize,
+    },
+    /// Send one datagram, after all earlier ones of this socket. What the kernel refuses is lost.
+    SendDatagram {
+        /// The socket.
+        socket: SocketId,
+        /// Where to. To an embedder: of no meaning.
+        to: SocketAddr,
+        /// Its payload; may be empty. To an embedder: with a SOCKS header (RFC 1928 section 7).
+        payload: Bytes,
     },
     /// A request to the driver.
     Action(Action),
@@ -372,7 +427,21 @@ pub enum Action {
         /// Permission to read.
         read: ReadCredit,
     },
-    /// Drop an accepted connection, or fail [`Command::Open`].
+    /// Take the in-memory datagram socket of [`Command::Associate`] as a socket.
+    AdoptDatagrams {
+        /// The offer.
+        ticket: Ticket,
+        /// The socket.
+        socket: SocketId,
+    },
+    /// Bind a datagram socket. Answered by [`Input::SocketBound`] or [`Input::SocketFailed`].
+    Bind {
+        /// The socket.
+        socket: SocketId,
+        /// Where; port 0 lets the system choose.
+        address: SocketAddr,
+    },
+    /// Drop an accepted connection, or fail [`Command::Open`] or [`Command::Associate`].
     Refuse {
         /// The offer.
         ticket: Ticket,
@@ -400,7 +469,7 @@ pub enum Action {
     /// error or `linger`; then release the descriptor. Answered by [`Input::SocketClosed`].
     ///
     /// A plain close with unread bytes would make the kernel send RST, which destroys what the
-    /// application has not read yet.
+    /// application has not read yet. A datagram socket is released after its last datagram.
     Close {
         /// The socket.
         socket: SocketId,
@@ -409,7 +478,7 @@ pub enum Action {
     },
     /// Drop unwritten bytes and release the descriptor with RST (zero linger), so that the
     /// application can't take a truncated stream for a whole one. Answered by
-    /// [`Input::SocketClosed`].
+    /// [`Input::SocketClosed`]. A datagram socket is just released.
     Reset {
         /// The socket.
         socket: SocketId,

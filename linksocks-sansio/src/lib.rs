@@ -29,10 +29,13 @@
 //!     match engine.poll_output() {
 //!         // Connect this, open that: a match over all of `Action`.
 //!         Output::Action(action) => actions.push(action),
-//!         // Bytes for a link or socket; LinkWritten or SocketWritten tells when they are gone.
-//!         Output::Transmit { .. } | Output::Write { .. } => {}
-//!         // So many bytes or connections more may come in.
-//!         Output::Receive { .. } | Output::Read { .. } | Output::Accept { .. } => {}
+//!         // For a link or socket; LinkWritten, SocketWritten or DatagramsSent tells when it is gone.
+//!         Output::Transmit { .. } | Output::Write { .. } | Output::SendDatagram { .. } => {}
+//!         // So many bytes, connections or datagrams more may come in.
+//!         Output::Receive { .. }
+//!         | Output::Read { .. }
+//!         | Output::Accept { .. }
+//!         | Output::ReceiveDatagrams { .. } => {}
 //!         // For logs and for the embedder.
 //!         Output::Event(event) => println!("{event:?}"),
 //!         // Nothing else to do until then, or until the next input.
@@ -46,6 +49,7 @@
 //! # Ok::<(), linksocks_sansio::ConfigError>(())
 //! ```
 
+pub mod access;
 mod arena;
 mod backoff;
 mod channel;

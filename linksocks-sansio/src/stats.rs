@@ -7,14 +7,18 @@ pub struct Stats {
     pub links: usize,
     /// Links that are authenticated and usable.
     pub ready_links: usize,
-    /// Channels, in any state.
+    /// Channels, in any state, UDP associations among them.
     pub channels: usize,
+    /// UDP associations, in any state.
+    pub associations: usize,
     /// Sockets, including those whose descriptor is not released yet.
     pub sockets: usize,
     /// Received bytes that wait for sockets, as charged to the budgets.
     pub receive_queued: usize,
     /// Bytes read from sockets that wait for links.
     pub send_queued: usize,
+    /// Bytes of datagrams that wait, in both directions.
+    pub datagrams_queued: usize,
     /// Total of channels ever opened.
     pub channels_opened: u64,
     /// Total of channels that ended with an error.
@@ -23,6 +27,13 @@ pub struct Stats {
     pub bytes_sent: u64,
     /// Total of payload bytes received from peers.
     pub bytes_received: u64,
+    /// Total of datagrams sent to peers.
+    pub datagrams_sent: u64,
+    /// Total of datagrams received from peers and passed on.
+    pub datagrams_received: u64,
+    /// Total of datagrams dropped: malformed, forbidden, from a stranger, too many, or refused by the
+    /// kernel.
+    pub datagrams_dropped: u64,
     /// Total of bytes copied between buffers on the way from a socket to a link.
     pub copied_bytes: u64,
     /// Total of messages ignored.

@@ -14,6 +14,7 @@ mod program;
 pub mod socks;
 pub mod target;
 mod tunnel;
+pub mod udp;
 
 pub use error::Error;
 pub use process::Process;

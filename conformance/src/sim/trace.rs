@@ -36,12 +36,18 @@ impl Trace {
         match input {
             Input::LinkReceived { link, message } => (0, link, message).hash(&mut self.hasher),
             Input::SocketRead { socket, buf } => (1, socket, buf.payload()).hash(&mut self.hasher),
+            Input::DatagramReceived { socket, from, payload } => {
+                (2, socket, from, payload).hash(&mut self.hasher);
+            }
             other => self.hash_debug(other),
         }
         if self.echo {
             match input {
                 Input::LinkReceived { link, message } => {
                     println!("{now} {host} <- {link} {}", Wire(message));
+                }
+                Input::DatagramReceived { socket, from, payload } => {
+                    println!("{now} {host} <- {socket} {from} {} bytes", payload.len());
                 }
                 other => println!("{now} {host} <- {other:?}"),
             }
@@ -63,6 +69,9 @@ impl Trace {
                     );
                 }
                 Output::Transmit { link, message } => println!("{now} {host} -> {link} {}", Wire(message)),
+                Output::SendDatagram { socket, to, payload } => {
+                    println!("{now} {host} -> {socket} {to} {} bytes", payload.len());
+                }
                 Output::Write { socket, data } => println!("{now} {host} -> {socket} {} bytes", data.len()),
                 other => println!("{now} {host} -> {other:?}"),
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use linksocks_sansio::{ClientEngine, Command, ServerEngine};
 
+use super::app::chat::Chat;
 use super::app::intruder::Intruder;
 use super::app::plan::{TalkPlan, client_address, embedder_address, server_address};
 use super::app::{Scene, Talk};
@@ -15,6 +16,7 @@ use super::clock::{Agenda, Time};
 use super::dice::Dice;
 use super::host::{Host, Resolver, Setup, Site};
 use super::net::{EndId, Fate, Network, Owner};
+use super::scenario::chats;
 use super::scenario::talks::{self, REFUSING, SILENT, SINK, UNREACHABLE};
 use super::scenario::{ClientPlan, Exit, Fault, HEALED, PROBES, SERVER_NAME, Scenario, Shape, Stream};
 use super::trace::Trace;
@@ -49,6 +51,9 @@ pub(super) struct World {
     server: Option<Host<ServerEngine>>,
     clients: Vec<Host<ClientEngine>>,
     talks: Vec<Talk>,
+    chats: Vec<Chat>,
+    /// When each chat must go on even if nothing happens on the network.
+    chat_wakes: Vec<Option<Time>>,
     intruders: Vec<Intruder>,
     /// When each intruder goes on.
     intruder_wakes: Vec<Option<Time>>,
@@ -88,6 +93,22 @@ impl World {
             events.enter(*at, Event::Fault(*fault));
         }
         let talks: Vec<Talk> = scenario.talks.iter().map(|plan| talk(plan, &scenario, &mut net)).collect();
+        for plan in &scenario.chats {
+            if let Some(echo) = plan.echo {
+                net.bind(echo, Owner::Chat(plan.id)).expect("each target has an address of its own");
+            }
+        }
+        net.set_loss(scenario.loss);
+        let chats: Vec<Chat> = scenario
+            .chats
+            .iter()
+            .cloned()
+            .map(|plan| {
+                let dice = Stream::Chats.dice(seed, plan.id + 1);
+                let is_honest = plan.is_probe || !scenario.shape.impostor;
+                Chat::new(plan, is_honest, dice)
+            })
+            .collect();
         let intruders: Vec<Intruder> = scenario
             .intruders
             .iter()
@@ -106,6 +127,8 @@ impl World {
             clients: Vec::new(),
             talk_wakes: talks.iter().map(|talk| Some(talk.plan.start)).collect(),
             talks,
+            chat_wakes: chats.iter().map(Chat::wake).collect(),
+            chats,
             intruder_wakes: scenario.intruders.iter().map(|plan| Some(plan.start)).collect(),
             intruders,
             events,
@@ -143,11 +166,13 @@ impl World {
         // Faults on: whatever happens is safe.
         self.run_until(HEALED)?;
         self.net.unlisten(SINK_ADDRESS);
+        self.net.set_loss(0);
         self.run_until(PROBES)?;
         // Faults off: everything comes to an end.
         self.run_while(PATIENCE, "conversations come to an end", |world| {
             let open = world.talks.iter().find(|talk| !talk.is_over());
-            open.map(|talk| talk.to_string())
+            let chat = world.chats.iter().find(|chat| !chat.is_over()).map(Chat::to_string);
+            open.map(|talk| talk.to_string()).or(chat)
         })?;
         self.run_until(self.now + QUIET)?;
         self.judge()?;
@@ -168,6 +193,13 @@ impl World {
             let is_lost = self.scenario.shape.impostor && self.clients[client].stopped().is_some();
             if plan.is_known && !is_lost && !self.scenario.shape.tight {
                 served_unless_provoked(talk, plan.asks_for_login(), &self.disturbances[client])?;
+            }
+        }
+        for chat in self.chats.iter().filter(|chat| chat.plan.is_probe) {
+            let client = chat.plan.client;
+            let is_lost = self.clients[client].stopped().is_some();
+            if self.scenario.clients[client].is_known && !is_lost && !self.scenario.shape.tight {
+                chat.served()?;
             }
         }
         for (host, plan) in self.clients.iter().zip(&self.scenario.clients) {
@@ -247,8 +279,9 @@ impl World {
         let clients = self.clients.iter().filter_map(Host::wake);
         let talks = self.talk_wakes.iter().flatten().copied();
         let intruders = self.intruder_wakes.iter().flatten().copied();
+        let chats = self.chat_wakes.iter().flatten().copied();
         let others = [self.net.next(), self.events.next()].into_iter().flatten();
-        hosts.chain(clients).chain(talks).chain(intruders).chain(others).min()
+        hosts.chain(clients).chain(talks).chain(chats).chain(intruders).chain(others).min()
     }
 
     /// Jumps to `now` and does all that happens at that moment.
@@ -277,7 +310,12 @@ impl World {
         let client = self.clients.iter().position(|client| due(client.wake()));
         let talk = || self.talk_wakes.iter().position(|wake| due(*wake));
         let intruder = || self.intruder_wakes.iter().position(|wake| due(*wake)).map(Owner::Intruder);
-        client.map(|client| Owner::Host(client + 1)).or_else(|| talk().map(Owner::Caller)).or_else(intruder)
+        let chat = || self.chat_wakes.iter().position(|wake| due(*wake)).map(Owner::Chat);
+        client
+            .map(|client| Owner::Host(client + 1))
+            .or_else(|| talk().map(Owner::Caller))
+            .or_else(intruder)
+            .or_else(chat)
     }
 
     fn run_owner(&mut self, owner: Owner) -> Verdict {
@@ -300,6 +338,12 @@ impl World {
             Owner::Intruder(id) => {
                 self.intruders[id].run(&mut Scene { net, trace, now: *now });
                 self.intruder_wakes[id] = self.intruders[id].wake(*now);
+            }
+            Owner::Chat(id) => {
+                let chat = &mut self.chats[id];
+                let proxy_is_gone = self.clients[chat.plan.client].stopped().is_some();
+                chat.run(proxy_is_gone, &mut Scene { net, trace, now: *now })?;
+                self.chat_wakes[id] = chat.wake();
             }
             Owner::Nobody => drop(net.take_wakes(owner)),
         }
@@ -406,7 +450,8 @@ impl World {
     fn start_server(&mut self) {
         let (number, mut dice) = self.new_host();
         let plan = &self.scenario.server;
-        let names = self.scenario.talks.iter().filter_map(talks::addresses).collect();
+        let names = self.scenario.talks.iter().filter_map(talks::addresses);
+        let names = names.chain(self.scenario.chats.iter().filter_map(chats::addresses)).collect();
         let site = Site {
             owner: Owner::Host(SERVER),
             address: server_address().ip(),

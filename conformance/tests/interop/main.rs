@@ -11,6 +11,7 @@ mod link;
 mod misbehaviour;
 mod proxy;
 mod transfer;
+mod udp;
 
 use std::env;
 use std::net::{Ipv6Addr, TcpListener};
@@ -55,12 +56,10 @@ struct Case {
 const ANY: &[Pairing] = &[OURS_TO_OURS, REAL_TO_OURS, OURS_TO_REAL, REAL_TO_REAL];
 /// What depends on our client alone.
 const OUR_CLIENT: &[Pairing] = &[OURS_TO_OURS, OURS_TO_REAL];
-/// What only our server offers, and clients of both kinds use.
+/// What depends on our server alone, or only it offers.
 const OUR_SERVER: &[Pairing] = &[OURS_TO_OURS, REAL_TO_OURS];
 /// What depends on the server alone, and the published one does, too.
 const ANY_SERVER: &[Pairing] = &[OURS_TO_OURS, REAL_TO_REAL];
-/// What depends on another server, with an option that the published wheel lacks.
-const OUR_SERVER: &[Pairing] = &[OURS_TO_OURS, REAL_TO_OURS];
 /// What needs our extensions at both ends, or our server alone.
 const OURS: &[Pairing] = &[OURS_TO_OURS];
 
@@ -104,6 +103,18 @@ const CASES: &[Case] = &[
         pairings: OUR_SERVER,
         options: SECURE,
         run: transfer::upload_64_mib,
+    },
+    case("udp_over_ipv4", ANY, udp::udp_over_ipv4),
+    case("udp_over_ipv6", ANY, udp::udp_over_ipv6),
+    case("udp_by_name", ANY, udp::udp_by_name),
+    case("large_datagrams", OUR_SERVER, udp::large_datagrams),
+    case("thirty_udp_associations", ANY, udp::thirty_udp_associations),
+    case("malformed_datagrams_are_harmless", OUR_CLIENT, udp::malformed_datagrams_are_harmless),
+    Case {
+        name: "udp_over_four_links",
+        pairings: ANY,
+        options: Options { threads: 4, ..Options::DEFAULT },
+        run: udp::thirty_udp_associations,
     },
     case("wrong_token_ends_the_client", ANY, lifecycle::wrong_token_ends_the_client),
     case("client_survives_a_restart_of_the_server", ANY, lifecycle::client_survives_a_restart_of_the_server),

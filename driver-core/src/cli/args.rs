@@ -6,8 +6,12 @@
 use std::ffi::OsString;
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use linksocks_sansio::access::AccessRule;
+
+use super::duration;
 
 use super::flow::FlowArgs;
 
@@ -124,6 +128,15 @@ pub(super) struct ClientArgs {
     #[cfg(feature = "tls")]
     #[arg(long, help_heading = OTHER_FLAGS)]
     pub(super) insecure: bool,
+    /// Allow only matching destinations, or with a leading ! forbid them: ADDR:PORT, either part may be
+    /// empty; ADDR may be an IP, a network, a range or 'private'
+    #[arg(long, value_name = "ADDR:PORT", action = ArgAction::Append, help_heading = OTHER_FLAGS)]
+    pub(super) access_rule: Vec<AccessRule>,
+
+    /// End a UDP association after so long without a datagram
+    #[arg(long, default_value = "5m", value_parser = duration::parse, help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "DURATION")]
+    pub(super) udp_idle: Duration,
 
     /// Direct mode; all traffic takes the relay in both
     #[arg(long, default_value = "auto", help_heading = OTHER_FLAGS)]
@@ -176,6 +189,15 @@ pub(super) struct ServerArgs {
 
     #[command(flatten)]
     pub(super) flow: FlowArgs,
+    /// Connect only to matching destinations, or with a leading ! not to them: ADDR:PORT, either part
+    /// may be empty; ADDR may be an IP, a network, a range or 'private'
+    #[arg(long, value_name = "ADDR:PORT", action = ArgAction::Append, help_heading = OTHER_FLAGS)]
+    pub(super) access_rule: Vec<AccessRule>,
+
+    /// End a UDP association after so long without a datagram
+    #[arg(long, default_value = "5m", value_parser = duration::parse, help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "DURATION")]
+    pub(super) udp_idle: Duration,
 
     /// Show debug logs (-dd for trace logs)
     #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]
@@ -265,7 +287,6 @@ pub(super) const CLIENT_LATER: &[Later] = &[
     Later::value("direct-upnp-lease"),
     Later::switch("direct-upnp-keep"),
     Later::value("direct-upnp-external-port"),
-    Later::value("access-rule"),
 ];
 
 /// The variables of the SOCKS flags are left out: in forward mode the Go server takes no notice of
@@ -287,5 +308,4 @@ pub(super) const SERVER_LATER: &[Later] = &[
     Later::switch("direct-rendezvous-udp"),
     Later::value("direct-rendezvous-host"),
     Later::value("direct-rendezvous-port"),
-    Later::value("access-rule"),
 ];

@@ -117,6 +117,8 @@ fn config(
         None => proxy::from_environment(environment, &config.server)?,
     };
     args.flow.apply(&mut config.relay);
+    config.relay.entry_rules = args.access_rule.iter().cloned().collect();
+    config.relay.timeouts.udp_idle = args.udp_idle;
     let username = args.socks_username.as_deref().unwrap_or_default();
     let password = args.socks_password.as_deref().unwrap_or_default();
     if !(username.is_empty() && password.is_empty()) {
@@ -186,6 +188,17 @@ mod tests {
             let chosen = config.proxy.choose(&config.server).map(ToString::to_string);
             assert_eq!(chosen.as_deref(), proxy, "{flags}");
         }
+    }
+
+    #[test]
+    fn rules_and_the_idle_time_of_udp_reach_the_engine() {
+        let config = configure("--access-rule 10.0.0.0/8:80 --access-rule !10.0.0.1 --udp-idle 90s").unwrap();
+        let allows = |address: &str| config.relay.entry_rules.allows(address.parse().unwrap());
+        assert!(allows("10.0.0.2:80") && !allows("10.0.0.1:80") && !allows("10.0.0.2:81"));
+        assert_eq!(config.relay.timeouts.udp_idle.as_secs(), 90);
+        let config = configure("").unwrap();
+        assert_eq!(config.relay.timeouts.udp_idle.as_secs(), 300);
+        assert_eq!(config.relay.entry_rules, Default::default());
     }
 
     #[test]

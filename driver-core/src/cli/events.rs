@@ -91,6 +91,18 @@ pub(super) fn log(side: Side, event: &Event) {
         Event::ChannelOpened { channel, target } => {
             debug!(channel_id = %channel.id, link = %channel.link, %target, "Channel opened");
         }
+        Event::AssociationOpened { channel, local: Some(local) } => {
+            debug!(channel_id = %channel.id, link = %channel.link, %local, "UDP association opened");
+        }
+        Event::AssociationOpened { channel, local: None } => {
+            debug!(channel_id = %channel.id, link = %channel.link, "UDP association opened");
+        }
+        Event::AssociationClosed { channel, sent, received, dropped, error: None } => {
+            debug!(channel_id = %channel.id, sent, received, dropped, "UDP association closed");
+        }
+        Event::AssociationClosed { channel, sent, received, dropped, error: Some(error) } => {
+            debug!(%error, channel_id = %channel.id, sent, received, dropped, "UDP association failed");
+        }
         Event::ChannelClosed { channel, sent, received, error: None } => {
             debug!(channel_id = %channel.id, sent, received, "Channel closed");
         }

@@ -64,8 +64,10 @@ pub(crate) async fn accept<R: Runtime>(runtime: &R, listener: &R::Listener) -> A
     loop {
         match runtime.accept(listener).await {
             Ok(accepted) => {
-                // An option that can't be set means a dead connection; reading will tell.
+                // An option that can't be set means a dead connection; reading will tell. Nothing else
+                // may ever tell of the end of a quiet one, such as the control connection of UDP.
                 let _ = accepted.stream.set_nodelay();
+                let _ = accepted.stream.set_keepalive();
                 return accepted;
             }
             Err(_) => runtime.sleep(PAUSE).await,

@@ -5,6 +5,7 @@
 //! [`linksocks_sansio::io`]). A pump whose command channel is closed has lost its owner and
 //! releases what it holds.
 
+pub mod datagrams;
 pub mod link;
 pub mod listener;
 pub mod stream;

@@ -1,5 +1,7 @@
 //! What the tests of pumps share: ids, a connected pair, an inbox with patience.
 
+pub mod udp;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 

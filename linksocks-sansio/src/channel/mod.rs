@@ -1,10 +1,13 @@
-//! One multiplexed TCP stream: its two directions and where it stands.
+//! One multiplexed TCP stream: its two directions and where it stands. And its sibling, the UDP
+//! association.
 
 mod batch;
 mod batcher;
 mod inbound;
+mod names;
 mod outbound;
 mod shrink;
+mod udp;
 
 use std::time::Instant;
 
@@ -13,8 +16,10 @@ use bytes::BytesMut;
 pub(crate) use batch::BatchRules;
 pub(crate) use batcher::Batcher;
 pub(crate) use inbound::{Inbound, InboundEnd};
-pub(crate) use outbound::{Next, Outbound, OutboundEnd, ReadPacer};
+pub(crate) use names::{Addresses, Answer, Names, lifetime};
+pub(crate) use outbound::{Next, Outbound, OutboundEnd, ReadPacer, Sealed};
 pub(crate) use shrink::Shrink;
+pub(crate) use udp::{Application, Association, AssociationPhase, DatagramQueue, Local, Port, Sender};
 
 use crate::dial::DialKey;
 use crate::error::ChannelError;
@@ -30,7 +35,8 @@ pub(crate) enum Origin {
     Socks(SocketId),
     /// One of the HTTP requests on this socket.
     Http(SocketId),
-    /// [`Command::Open`](crate::io::Command::Open).
+    /// [`Command::Open`](crate::io::Command::Open) or
+    /// [`Command::Associate`](crate::io::Command::Associate).
     Embed(Ticket),
 }
 

@@ -172,6 +172,27 @@ impl Outbound {
         self.queue.len() - self.plain.0
     }
 
+    /// Adds a message that carries a datagram.
+    pub(crate) fn push_datagram(&mut self, mut sealed: Sealed) {
+        if !self.queue.is_empty() && sealed.message.len() < COPY_BELOW {
+            sealed.message = Bytes::copy_from_slice(&sealed.message);
+        }
+        self.bytes += sealed.message.len();
+        self.queue.push_back(sealed);
+    }
+
+    /// Makes room by dropping the message that has waited longest. Only datagrams may be lost.
+    pub(crate) fn drop_oldest(&mut self) {
+        if let Some(sealed) = self.queue.pop_front() {
+            self.bytes -= sealed.message.len();
+        }
+    }
+
+    /// How many messages wait.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Puts an end behind the last message; a later end replaces an earlier one.
     pub(crate) fn finish_with(&mut self, end: OutboundEnd) {
         debug_assert!(self.flush_at().is_none(), "nothing is held back before an end");

@@ -15,9 +15,11 @@ use crate::event::Event;
 use crate::ids::{InstanceId, LinkId, ListenerId, Ticket};
 use crate::io::{Action, Command, Engine, Input, Output, sealed};
 use crate::link::LinkEnd;
-use crate::relay::{EngineTimer, Notice, Relay, Role, Timer, close_code, handle_input, poll_output};
+use crate::relay::{
+    EngineTimer, Notice, Relay, Role, Timer, Want, Wish, close_code, handle_input, poll_output,
+};
 use crate::secret::Token;
-use crate::socks5::TargetAddr;
+use crate::socks5::{Reply, TargetAddr};
 use crate::stats::Stats;
 use crate::wire::Message;
 
@@ -38,7 +40,7 @@ pub struct ClientEngine {
     next_slot: usize,
     listener: Option<ListenerId>,
     /// Wishes that wait for a link.
-    waiting: VecDeque<(Origin, TargetAddr)>,
+    waiting: VecDeque<(Origin, Wish)>,
 }
 
 /// The place of one link.
@@ -85,16 +87,19 @@ impl ClientEngine {
         }
     }
 
-    /// Gives `target` to a link, or lets it wait for one.
-    fn want(&mut self, origin: Origin, target: TargetAddr) {
+    /// Gives a wish to a link, or lets it wait for one.
+    fn grant(&mut self, origin: Origin, wish: Wish) {
         if self.relay.is_shutting_down() {
             self.relay.refuse(origin, self.relay.stop_error());
         } else if let Some(link) = self.next_ready_link() {
-            self.relay.open_channel(link, origin, target);
+            match wish.into_inner() {
+                Want::Stream(target) => self.relay.open_channel(link, origin, target),
+                Want::Datagrams(sender) => self.relay.open_association(link, origin, sender),
+            }
         } else {
             self.relay
                 .set_timer(Timer::Engine(EngineTimer::Wanted(origin)), self.relay.config.timeouts.link_wait);
-            self.waiting.push_back((origin, target));
+            self.waiting.push_back((origin, wish));
         }
     }
 
@@ -112,10 +117,10 @@ impl ClientEngine {
     }
 
     fn serve_waiting(&mut self) {
-        for (origin, target) in std::mem::take(&mut self.waiting) {
+        for (origin, wish) in std::mem::take(&mut self.waiting) {
             self.relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(origin)));
             if self.relay.still_wants(origin) {
-                self.want(origin, target);
+                self.grant(origin, wish);
             }
         }
     }
@@ -131,7 +136,7 @@ impl ClientEngine {
 
     fn on_open(&mut self, ticket: Ticket, target: TargetAddr) {
         match target.validate() {
-            Ok(()) => self.want(Origin::Embed(ticket), target),
+            Ok(()) => self.relay.want(Origin::Embed(ticket), Want::Stream(target)),
             Err(error) => self.relay.refuse_ticket(ticket, ChannelError::InvalidTarget(error).into()),
         }
     }
@@ -165,6 +170,9 @@ impl Role for ClientEngine {
     fn apply(&mut self, input: Input) {
         match input {
             Input::Command(Command::Open { ticket, target }) => self.on_open(ticket, target),
+            Input::Command(Command::Associate { ticket }) => {
+                self.relay.want(Origin::Embed(ticket), Want::Datagrams(Reply::NO_ADDRESS));
+            }
             Input::LinkOffered { ticket, .. } => {
                 self.relay.act(Action::RejectLink { ticket, status: 404, reason: "not a server" });
             }
@@ -205,7 +213,7 @@ impl Role for ClientEngine {
 
     fn on_notice(&mut self, notice: Notice) {
         match notice {
-            Notice::Wanted { origin, target } => self.want(origin, target),
+            Notice::Wanted { origin, wish } => self.grant(origin, wish),
             Notice::LinkDialed { link, socket } => self.on_dialed(link, socket),
             Notice::LinkReady { link } => self.on_ready(link),
             Notice::LinkDown { link, end: LinkEnd::Client { slot }, authenticated, error } => {

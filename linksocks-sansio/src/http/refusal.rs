@@ -14,6 +14,9 @@ pub(crate) enum Refusal {
     /// There are no credentials, or wrong ones.
     #[error("Proxy authentication required")]
     LoginRequired,
+    /// The entry rules forbid the target.
+    #[error("Destination blocked by access control")]
+    Blocked,
     /// A transfer coding that we don't know.
     #[error("Unsupported transfer coding")]
     UnknownCoding,
@@ -31,7 +34,8 @@ impl From<&OpenError> for Refusal {
             OpenError::NoLink | OpenError::Shutdown | OpenError::Stopped(_) | OpenError::TooMany => {
                 Self::NoBackend
             }
-            OpenError::Connect(_) | OpenError::Unsupported => Self::ConnectionFailed,
+            OpenError::Blocked(_) => Self::Blocked,
+            OpenError::Connect(_) | OpenError::Unsupported | OpenError::Bind(_) => Self::ConnectionFailed,
         }
     }
 }
@@ -41,6 +45,7 @@ impl Refusal {
         match self {
             Self::BadRequest(_) => "400 Bad Request",
             Self::LoginRequired => "407 Proxy Authentication Required",
+            Self::Blocked => "403 Forbidden",
             Self::UnknownCoding => "501 Not Implemented",
             Self::ConnectionFailed => "502 Bad Gateway",
             Self::NoBackend => "503 Service Unavailable",

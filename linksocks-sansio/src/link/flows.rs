@@ -10,16 +10,48 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::arena::Arena;
-use crate::channel::{Channel, Next, Outbound};
-use crate::ids::ChannelKey;
+use crate::channel::{Association, Channel, Next, Outbound};
+use crate::ids::{AssociationKey, ChannelId, ChannelKey};
 
-/// The channels of a link that have something to send, or had when their turn came last.
+/// Something that sends on a link: a stream or a UDP association.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FlowKey {
+    Channel(ChannelKey),
+    Association(AssociationKey),
+}
+
+/// Where the queues of flows are.
+pub(crate) struct Flowing<'a> {
+    pub(crate) channels: &'a mut Arena<ChannelKey, Channel>,
+    pub(crate) associations: &'a mut Arena<AssociationKey, Association>,
+}
+
+impl Flowing<'_> {
+    /// The flow's id on the wire.
+    pub(crate) fn id(&self, key: FlowKey) -> Option<ChannelId> {
+        match key {
+            FlowKey::Channel(key) => self.channels.get(key).map(|channel| channel.id),
+            FlowKey::Association(key) => self.associations.get(key).map(|association| association.id),
+        }
+    }
+
+    fn outbound(&mut self, key: FlowKey) -> Option<&mut Outbound> {
+        match key {
+            FlowKey::Channel(key) => self.channels.get_mut(key).map(|channel| &mut channel.outbound),
+            FlowKey::Association(key) => {
+                self.associations.get_mut(key).map(|association| &mut association.outbound)
+            }
+        }
+    }
+}
+
+/// The flows of a link that have something to send, or had when their turn came last.
 #[derive(Debug, Default)]
 pub(crate) struct Flows {
     /// Those that were idle.
-    new: VecDeque<ChannelKey>,
-    /// Those that share by turns. A channel may be in both lists.
-    old: VecDeque<ChannelKey>,
+    new: VecDeque<FlowKey>,
+    /// Those that share by turns. A flow may be in both lists.
+    old: VecDeque<FlowKey>,
 }
 
 /// Where a channel stands with its link's scheduler.
@@ -39,7 +71,7 @@ impl Flows {
     }
 
     /// Tells that `key` may have become sendable.
-    pub(crate) fn wake(&mut self, key: ChannelKey, outbound: &mut Outbound, quantum: usize) {
+    pub(crate) fn wake(&mut self, key: FlowKey, outbound: &mut Outbound, quantum: usize) {
         if outbound.sendable().is_none() {
             return;
         }
@@ -57,18 +89,18 @@ impl Flows {
         self.new.push_back(key);
     }
 
-    /// Takes the next message, or the next end of a channel.
+    /// Takes the next message, or the next end of a flow.
     pub(crate) fn next(
         &mut self,
-        channels: &mut Arena<ChannelKey, Channel>,
+        flowing: &mut Flowing<'_>,
         quantum: usize,
         now: Instant,
-    ) -> Option<(ChannelKey, Next)> {
+    ) -> Option<(FlowKey, Next)> {
         loop {
             let from_new = !self.new.is_empty();
             let list = if from_new { &mut self.new } else { &mut self.old };
             let key = *list.front()?;
-            let Some(Channel { outbound, .. }) = channels.get_mut(key) else {
+            let Some(outbound) = flowing.outbound(key) else {
                 list.pop_front();
                 continue;
             };

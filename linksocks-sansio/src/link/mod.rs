@@ -13,13 +13,13 @@ use std::time::Instant;
 
 pub(crate) use control::Control;
 pub use extensions::{EXTENSIONS_HEADER, Extensions};
-pub(crate) use flows::{Flows, Turn};
+pub(crate) use flows::{FlowKey, Flowing, Flows, Turn};
 pub(crate) use pace::Pace;
 pub(crate) use receive::{Crossing, ReceiveBudget, ReceiveCredit};
 
 use crate::config::{Limits, RelayConfig};
 use crate::dial::DialKey;
-use crate::ids::{ChannelId, ChannelKey};
+use crate::ids::{AssociationKey, ChannelId, ChannelKey};
 use crate::io::CloseFrame;
 use crate::relay::{Login, Owner};
 
@@ -67,6 +67,9 @@ pub(crate) struct Link {
     pub(crate) receive_credit: ReceiveCredit,
     pub(crate) budget: ReceiveBudget,
     pub(crate) channels: BTreeMap<ChannelId, ChannelKey>,
+    pub(crate) associations: BTreeMap<ChannelId, AssociationKey>,
+    /// Bytes of datagrams that wait for all UDP associations, with overhead.
+    pub(crate) datagram_bytes: usize,
     pub(crate) keep_alive: KeepAlive,
     /// The close frame to send after the last message.
     pub(crate) close: Option<CloseFrame>,
@@ -93,6 +96,8 @@ impl Link {
             receive_credit: ReceiveCredit::default(),
             budget: ReceiveBudget::new(config.limits.link_receive_budget),
             channels: BTreeMap::new(),
+            associations: BTreeMap::new(),
+            datagram_bytes: 0,
             keep_alive: KeepAlive::new(now),
             close: None,
             minor_reported: false,

@@ -16,7 +16,7 @@ use crate::io::ReadBuf;
 use crate::wire::{Compression, Data, Disconnect, Window};
 
 /// The text of a Disconnect that is no error (as real programs write it).
-const EOF: &str = "EOF";
+pub(super) const EOF: &str = "EOF";
 
 impl Relay {
     // ---- link → socket

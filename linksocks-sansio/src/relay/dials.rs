@@ -1,10 +1,10 @@
 //! Carrying out dials: lookups, attempts, deadlines.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
 
-use super::{Notice, Owner, Relay, Socket, SocketOwner, Timer};
+use super::{Notice, Owner, Query, QueryOwner, Relay, Socket, SocketOwner, Timer};
 use crate::dial::{Dial, DialKey, DialOwner, UpstreamError, UpstreamProxy};
 use crate::error::{ChannelError, LinkError, SocketError};
 use crate::ids::{LinkId, QueryId, SocketId};
@@ -24,6 +24,8 @@ pub(super) struct Dialing {
 pub(super) enum DialFailure {
     Error(SocketError),
     Timeout,
+    /// There are addresses, but none that the dial rules allow.
+    Blocked,
     Upstream(UpstreamError),
 }
 
@@ -32,6 +34,10 @@ impl DialFailure {
     fn via(self, proxy: &UpstreamProxy) -> UpstreamError {
         match self {
             Self::Error(error) => UpstreamError::Unreachable { address: proxy.address().to_string(), error },
+            Self::Blocked => UpstreamError::Unreachable {
+                address: proxy.address().to_string(),
+                error: SocketError::PermissionDenied,
+            },
             Self::Timeout => UpstreamError::Timeout,
             Self::Upstream(error) => error,
         }
@@ -44,6 +50,7 @@ impl DialFailure {
             (Self::Error(error), None) => ChannelError::Dial { target, error },
             (Self::Upstream(error), None) => ChannelError::Upstream { target, error },
             (Self::Timeout, None) => ChannelError::DialTimeout { target },
+            (Self::Blocked, None) => ChannelError::Blocked(target),
         }
     }
 
@@ -54,6 +61,7 @@ impl DialFailure {
             (Self::Error(error), None) => LinkError::Dial { address, error },
             (Self::Upstream(error), None) => LinkError::Upstream { address, error },
             (Self::Timeout, None) => LinkError::Dial { address, error: SocketError::TimedOut },
+            (Self::Blocked, None) => LinkError::Dial { address, error: SocketError::PermissionDenied },
         }
     }
 }
@@ -94,8 +102,7 @@ impl Relay {
         match host {
             Host::Ip(address) => self.set_dial_addresses(key, [address]),
             Host::Name(host) => {
-                let query = self.queries.insert((key, payer));
-                self.count_dialing(payer, |dialing| dialing.lookups += 1);
+                let query = self.add_query(QueryOwner::Dial(key), payer);
                 if let Some(dial) = self.dials.get_mut(key) {
                     dial.query = Some(query);
                 }
@@ -106,8 +113,15 @@ impl Relay {
     }
 
     pub(crate) fn on_resolved(&mut self, query: QueryId, result: Result<SmallVec<[IpAddr; 4]>, SocketError>) {
-        let Some((key, payer)) = self.queries.remove(query) else { return };
+        self.timers.cancel(Timer::Lookup(query));
+        let Some(Query { owner, payer }) = self.queries.remove(query) else { return };
         self.count_dialing(payer, |dialing| dialing.lookups -= 1);
+        let key = match owner {
+            QueryOwner::Dial(key) => key,
+            QueryOwner::Entry(entry) => return self.on_entry_resolved(entry, result),
+            QueryOwner::Datagrams(key, name) => return self.on_datagram_name(key, &name, result),
+            QueryOwner::Nobody => return,
+        };
         let Some(dial) = self.dials.get_mut(key) else { return };
         dial.query = None;
         match result {
@@ -116,9 +130,53 @@ impl Relay {
         }
     }
 
+    fn add_query(&mut self, owner: QueryOwner, payer: Option<Owner>) -> QueryId {
+        self.count_dialing(payer, |dialing| dialing.lookups += 1);
+        self.queries.insert(Query { owner, payer })
+    }
+
+    /// Looks up a name for others than a dial; they have their answer within [`Timeouts::dial`].
+    ///
+    /// [`Timeouts::dial`]: crate::config::Timeouts::dial
+    pub(super) fn look_up(&mut self, owner: QueryOwner, payer: Option<Owner>, host: String) -> QueryId {
+        let query = self.add_query(owner, payer);
+        self.set_timer(Timer::Lookup(query), self.config.timeouts.dial);
+        self.act(Action::Resolve { query, host });
+        query
+    }
+
+    /// Whoever waits for a lookup waits no longer. It goes on and counts: it is still work for the
+    /// driver.
+    pub(super) fn disown_query(&mut self, query: QueryId) -> QueryOwner {
+        self.timers.cancel(Timer::Lookup(query));
+        let query = self.queries.get_mut(query);
+        query.map_or(QueryOwner::Nobody, |query| std::mem::replace(&mut query.owner, QueryOwner::Nobody))
+    }
+
+    pub(super) fn on_lookup_timeout(&mut self, query: QueryId) {
+        let timeout = Err(SocketError::TimedOut);
+        match self.disown_query(query) {
+            QueryOwner::Entry(entry) => self.on_entry_resolved(entry, timeout),
+            QueryOwner::Datagrams(key, name) => self.on_datagram_name(key, &name, timeout),
+            QueryOwner::Dial(_) | QueryOwner::Nobody => {}
+        }
+    }
+
+    /// Here the dial rules decide, on the very addresses that are about to be used: nothing is
+    /// connected to for a peer that has not passed them.
     fn set_dial_addresses(&mut self, key: DialKey, addresses: impl IntoIterator<Item = IpAddr>) {
-        if let Some(dial) = self.dials.get_mut(key) {
-            dial.set_addresses(addresses);
+        let Some(dial) = self.dials.get_mut(key) else { return };
+        let (port, rules) = (dial.target.port, &self.config.dial_rules);
+        let is_ours = matches!(dial.owner, DialOwner::Link(_));
+        let mut blocked = false;
+        dial.set_addresses(addresses.into_iter().filter(|ip| {
+            let allowed = is_ours || rules.allows(SocketAddr::new(*ip, port));
+            blocked |= !allowed;
+            allowed
+        }));
+        if blocked && !dial.has_untried() {
+            self.fail_dial(key, DialFailure::Blocked);
+        } else {
             self.try_next_address(key);
         }
     }

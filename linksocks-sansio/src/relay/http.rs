@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{EngineTimer, Notice, Relay, SocketOwner, SocksSession, Timer};
+use super::{Ends, Relay, SocketOwner, SocksSession, Timer, Want};
 use crate::channel::{EarlyInput, Origin};
 use crate::error::{OpenError, SocketError};
 use crate::http::{Effect, ProxyServer, Refusal};
@@ -20,6 +20,7 @@ use crate::io::{Output, ReadBuf, ReadCredit};
 #[derive(Debug)]
 pub(crate) struct HttpSession {
     proxy: ProxyServer,
+    ends: Ends,
     /// What the application has sent and the proxy has not taken yet: no more than it was allowed to.
     input: BytesMut,
     /// The channel that is being opened for it.
@@ -120,9 +121,12 @@ impl Relay {
     fn http_session(&mut self, application: SocketId) -> Option<&mut HttpSession> {
         match &mut self.sockets.get_mut(application)?.owner {
             SocketOwner::Http(session) => Some(session),
-            SocketOwner::Socks(_) | SocketOwner::Channel(_) | SocketOwner::Dial(_) | SocketOwner::Closing => {
-                None
-            }
+            SocketOwner::Socks(_)
+            | SocketOwner::Channel(_)
+            | SocketOwner::Control(_)
+            | SocketOwner::Datagrams(_)
+            | SocketOwner::Dial(_)
+            | SocketOwner::Closing => None,
         }
     }
 
@@ -185,13 +189,14 @@ impl Relay {
                         bytes: std::mem::take(&mut session.input),
                         eof: session.proxy.has_client_ended(),
                     };
-                    socket.owner = SocketOwner::Socks(Box::new(SocksSession::tunnel(early)));
-                    self.notices.push_back(Notice::Wanted { origin: Origin::Socks(application), target });
+                    let session = SocksSession::tunnel(early, session.ends);
+                    socket.owner = SocketOwner::Socks(Box::new(session));
+                    self.want(Origin::Socks(application), Want::Stream(target));
                 }
             }
             Effect::Dial(target) => {
                 self.timers.cancel(Timer::Handshake(application));
-                self.notices.push_back(Notice::Wanted { origin: Origin::Http(application), target });
+                self.want(Origin::Http(application), Want::Stream(target));
             }
             Effect::ToTarget(bytes) => {
                 if let Some(socket) = self.http_session(application).and_then(|session| session.target()) {
@@ -252,12 +257,14 @@ impl Relay {
         if !buf.payload().first().is_some_and(u8::is_ascii_uppercase) {
             return false;
         }
-        socket.owner = SocketOwner::Http(Box::new(HttpSession {
+        let session = HttpSession {
             proxy: ProxyServer::new(login),
+            ends: session.ends,
             input: BytesMut::new(),
             channel: None,
             pipe: None,
-        }));
+        };
+        socket.owner = SocketOwner::Http(Box::new(session));
         self.on_http_read(id, buf);
         true
     }
@@ -279,8 +286,7 @@ impl Relay {
     }
 
     /// The application is gone.
-    pub(super) fn on_http_failed(&mut self, id: SocketId, session: &HttpSession, error: SocketError) {
-        self.timers.cancel(Timer::Engine(EngineTimer::Wanted(Origin::Http(id))));
+    pub(super) fn on_http_failed(&mut self, session: &HttpSession, error: SocketError) {
         if let Some(channel) = session.channel {
             self.abandon_channel(channel, error);
         }

@@ -172,12 +172,21 @@ impl Relay {
         let Some(link) = self.links.get(id) else { return };
         let extensions = link.extensions;
         match message {
-            Message::Data(data) => self.on_data(id, data, length),
+            Message::Data(data) => match self.find_association(id, data.channel) {
+                Some(key) => self.on_association_data(key, data),
+                None => self.on_data(id, data, length),
+            },
             Message::Connect(connect) => {
                 self.notices.push_back(Notice::ConnectRequested { link: id, connect });
             }
-            Message::ConnectResponse(response) => self.on_connect_response(id, response),
-            Message::Disconnect(disconnect) => self.on_disconnect(id, disconnect),
+            Message::ConnectResponse(response) => match self.find_association(id, response.channel) {
+                Some(key) => self.on_association_response(key, response.result),
+                None => self.on_connect_response(id, response),
+            },
+            Message::Disconnect(disconnect) => match self.find_association(id, disconnect.channel) {
+                Some(key) => self.on_association_disconnect(key, disconnect.error),
+                None => self.on_disconnect(id, disconnect),
+            },
             Message::Window(window) if extensions.window => self.on_window(id, window),
             Message::Finish(finish) if extensions.finish => self.on_finish(id, finish.channel),
             Message::Log(log) if matches!(link.end, LinkEnd::Client { .. }) => {
@@ -264,9 +273,13 @@ impl Relay {
         let (end, dial) = (link.end, link.dial.take());
         link.phase = LinkPhase::Closing;
         let channels: Vec<_> = link.channels.values().copied().collect();
+        let associations: Vec<_> = link.associations.values().copied().collect();
         self.detach_waiting(id);
         for channel in channels {
             self.abort_channel(channel, ChannelError::LinkLost);
+        }
+        for association in associations {
+            self.abort_association(association, ChannelError::LinkLost);
         }
         self.timers.cancel(Timer::LinkLogin(id));
         self.timers.cancel(Timer::LinkKeepAlive(id));

@@ -3,11 +3,14 @@
 //! The engines decide who may do what; the relay does it. Where it needs a decision it leaves a
 //! [`Notice`], which the engine takes up at the end of each input.
 
+mod associations;
 mod batching;
 mod channels;
 mod compression;
+mod datagrams;
 mod dials;
 mod early;
+mod entry;
 mod http;
 mod links;
 mod memory;
@@ -20,21 +23,24 @@ mod streams;
 mod upstream;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::arena::Arena;
-use crate::channel::{Channel, EarlyInput, Origin, ReadPacer};
+use crate::channel::{Addresses, Association, Channel, EarlyInput, Origin, ReadPacer};
 use crate::config::{BatchingConfig, Limits, RelayConfig};
 use crate::dial::{Dial, DialKey};
 use crate::error::{LinkError, OpenError, StopReason};
 use crate::event::Event;
-use crate::ids::{ChannelId, ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
+use crate::ids::{
+    AssociationKey, ChannelId, ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket,
+};
 use crate::io::{Action, Command, Input, Output};
 use crate::link::{Link, LinkEnd, ReceiveBudget};
 use crate::rng::EngineRng;
 use crate::secret::Credentials;
-use crate::socks5::{Handshake, TargetAddr};
+use crate::socks5::Handshake;
 use crate::stats::Stats;
 use crate::timer::{Due, TimerQueue};
 use crate::wire;
@@ -45,6 +51,7 @@ use http::{HttpSession, HttpWork};
 use shutdown::Shutdown;
 use socks::Protocol;
 
+pub(crate) use entry::{Want, Wish};
 pub(crate) use links::{Ending, NOT_OPEN, close_code};
 pub(crate) use role::{Role, handle_input, poll_output};
 
@@ -57,8 +64,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A question or news for the engine that owns the relay.
 #[derive(Debug)]
 pub(crate) enum Notice {
-    /// An application wants a channel.
-    Wanted { origin: Origin, target: TargetAddr },
+    /// An application wants a channel, and may have it.
+    Wanted { origin: Origin, wish: Wish },
     /// The TCP connection for a link is there.
     LinkDialed { link: LinkId, socket: SocketId },
     /// A link is ready for channels.
@@ -86,6 +93,13 @@ pub(crate) enum Timer {
     HalfClose(ChannelKey),
     /// Bytes have waited long enough for more to share a message with them.
     Batch(ChannelKey),
+    /// The Connect of a UDP association must be answered.
+    AssociationResponse(AssociationKey),
+    /// A UDP association may have been idle for too long, or what waits in one that is over has had
+    /// its time.
+    AssociationIdle(AssociationKey),
+    /// A lookup that no dial waits for must be done.
+    Lookup(QueryId),
     /// A socket must have taken some of the last bytes of a channel.
     LastBytes(ChannelKey),
     /// A dial must be done.
@@ -121,6 +135,9 @@ impl Timer {
             Self::LinkLogin(_)
             | Self::Response(_)
             | Self::HalfClose(_)
+            | Self::AssociationResponse(_)
+            | Self::AssociationIdle(_)
+            | Self::Lookup(_)
             | Self::LastBytes(_)
             | Self::Dial(_)
             | Self::Handshake(_)
@@ -145,6 +162,7 @@ pub(crate) type Owner = (usize, InstanceId);
 struct Owned {
     links: usize,
     channels: BTreeMap<ChannelId, ChannelKey>,
+    associations: BTreeMap<ChannelId, AssociationKey>,
     early: EarlyData,
 }
 
@@ -174,6 +192,10 @@ pub(crate) enum SocketOwner {
     Http(Box<HttpSession>),
     /// It carries a channel.
     Channel(ChannelKey),
+    /// Its connection lasts as long as a UDP association.
+    Control(AssociationKey),
+    /// It carries datagrams of a UDP association.
+    Datagrams(AssociationKey),
     /// It is being connected.
     Dial(DialKey),
     /// It has been told to close.
@@ -188,7 +210,44 @@ pub(crate) struct SocksSession {
     handshake: Option<Handshake>,
     early: EarlyInput,
     /// The channel that is being opened for it.
-    channel: Option<ChannelKey>,
+    channel: Option<Opening>,
+    ends: Ends,
+    /// It has asked for a UDP association: its EOF ends that.
+    wants_datagrams: bool,
+}
+
+/// Our end of an application's connection, and its own.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    local: SocketAddr,
+    peer: SocketAddr,
+}
+
+/// A channel that is being opened for an application.
+#[derive(Clone, Copy, Debug)]
+enum Opening {
+    Stream(ChannelKey),
+    Datagrams(AssociationKey),
+}
+
+/// A lookup under way.
+#[derive(Debug)]
+struct Query {
+    owner: QueryOwner,
+    /// Whose limits it counts against, until it is answered.
+    payer: Option<Owner>,
+}
+
+/// Whom a lookup is for.
+#[derive(Debug)]
+enum QueryOwner {
+    Dial(DialKey),
+    /// An application whose target has to be judged.
+    Entry(entry::Entry),
+    /// Datagrams to this name.
+    Datagrams(AssociationKey, String),
+    /// Whoever it was for has lost interest.
+    Nobody,
 }
 
 /// A SOCKS port.
@@ -211,10 +270,11 @@ pub(crate) struct Relay {
     pub(crate) links: Arena<LinkId, Link>,
     pub(crate) notices: VecDeque<Notice>,
     channels: Arena<ChannelKey, Channel>,
+    associations: Arena<AssociationKey, Association>,
     sockets: Arena<SocketId, Socket>,
     listeners: Arena<ListenerId, Listener>,
     dials: Arena<DialKey, Dial>,
-    queries: Arena<QueryId, (DialKey, Option<Owner>)>,
+    queries: Arena<QueryId, Query>,
     dialing: BTreeMap<Owner, Dialing>,
     owners: BTreeMap<Owner, Owned>,
     outputs: VecDeque<Output>,
@@ -244,6 +304,7 @@ impl Relay {
             links: Arena::default(),
             notices: VecDeque::new(),
             channels: Arena::default(),
+            associations: Arena::default(),
             sockets: Arena::default(),
             listeners: Arena::default(),
             dials: Arena::default(),
@@ -294,6 +355,9 @@ impl Relay {
             Timer::Response(channel) => self.on_response_timeout(channel),
             Timer::HalfClose(channel) => self.on_half_close_timeout(channel),
             Timer::Batch(channel) => self.flush(channel),
+            Timer::AssociationResponse(association) => self.on_association_response_timeout(association),
+            Timer::AssociationIdle(association) => self.on_association_idle(association),
+            Timer::Lookup(query) => self.on_lookup_timeout(query),
             Timer::LastBytes(channel) => self.on_last_bytes_timeout(channel),
             Timer::Dial(dial) => self.on_dial_timeout(dial),
             Timer::DialStagger(dial) => self.try_next_address(dial),
@@ -314,16 +378,23 @@ impl Relay {
             Input::LinkWritten { link, bytes } => self.on_link_written(link, bytes),
             Input::LinkPong { link } => self.on_pong(link),
             Input::LinkClosed { link, cause } => self.on_link_closed(link, cause),
-            Input::SocketAccepted { ticket, listener, .. } => self.on_socket_accepted(ticket, listener),
+            Input::SocketAccepted { ticket, listener, local, peer } => {
+                self.on_socket_accepted(ticket, listener, local, peer);
+            }
             Input::SocketOpened { socket } => self.on_socket_opened(socket),
             Input::SocketFailed { socket, error } => self.on_socket_failed(socket, error),
             Input::SocketRead { socket, buf } => self.on_socket_read(socket, buf),
             Input::SocketEof { socket } => self.on_socket_eof(socket),
             Input::SocketWritten { socket, bytes } => self.on_socket_written(socket, bytes),
+            Input::SocketBound { socket, local } => self.on_socket_bound(socket, local),
+            Input::DatagramReceived { socket, from, payload } => {
+                self.on_datagram_received(socket, from, &payload);
+            }
+            Input::DatagramsSent { socket, count, failed } => self.on_datagrams_sent(socket, count, failed),
             Input::SocketClosed { socket } => self.on_socket_closed(socket),
             Input::Resolved { query, result } => self.on_resolved(query, result),
             Input::Command(Command::Shutdown { drain }) => self.begin_shutdown(drain, StopReason::Shutdown),
-            Input::Command(Command::Open { .. })
+            Input::Command(Command::Open { .. } | Command::Associate { .. })
             | Input::LinkOffered { .. }
             | Input::LinkOpened { .. }
             | Input::LinkFailed { .. }
@@ -382,7 +453,8 @@ impl Relay {
         Stats {
             links: self.links.len(),
             ready_links: self.links.iter().filter(|(_, link)| link.is_ready()).count(),
-            channels: self.channels.len(),
+            channels: self.channels.len() + self.associations.len(),
+            associations: self.associations.len(),
             sockets: self.sockets.len(),
             receive_queued: charged + self.detached.charged(),
             ..self.totals

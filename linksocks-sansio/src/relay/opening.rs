@@ -1,7 +1,7 @@
 //! How channels open, on both sides.
 
 use super::early::Found;
-use super::{GRACE, Relay, Socket, SocketOwner, Timer};
+use super::{GRACE, Opening, Relay, Socket, SocketOwner, Timer};
 use crate::channel::{Batcher, Channel, GrantedWindow, Inbound, Origin, Outbound, Phase, Side};
 use crate::dial::DialOwner;
 use crate::error::{ChannelError, OpenError, SocketError};
@@ -13,6 +13,12 @@ use crate::wire::{Connect, ConnectRequest, ConnectResponse, Disconnect, Message}
 
 /// The answer to a resume that can't be continued without a hole (as real programs write it).
 const EXPIRED: &str = "channel expired";
+
+/// What a Connect asks for, if it is all right.
+enum Acceptable {
+    Stream(TargetAddr),
+    Datagrams,
+}
 
 impl Relay {
     // ---- SOCKS side
@@ -27,7 +33,7 @@ impl Relay {
         let refusal = match (connect, self.has_room(link)) {
             (Ok(connect), true) => {
                 let key = self.add_channel(link, id, Side::Socks, target, Phase::Connecting(origin));
-                self.bind_session(origin, key);
+                self.bind_session(origin, Opening::Stream(key));
                 self.send_control(link, connect);
                 self.set_timer(Timer::Response(key), self.config.timeouts.response);
                 return;
@@ -38,9 +44,9 @@ impl Relay {
         self.refuse(origin, refusal);
     }
 
-    fn has_room(&self, link: LinkId) -> bool {
+    pub(super) fn has_room(&self, link: LinkId) -> bool {
         let limit = self.config.limits.channels_per_link;
-        self.links.get(link).is_some_and(|link| link.channels.len() < limit)
+        self.links.get(link).is_some_and(|link| link.channels.len() + link.associations.len() < limit)
     }
 
     fn add_channel(
@@ -173,36 +179,50 @@ impl Relay {
             // Continuing an old channel could leave a hole in its stream, dialling again a break.
             let expired = Disconnect { channel: connect.channel, error: Some(EXPIRED.to_owned()) };
             self.send_answer(link, expired.encode());
+            if let Some(key) = self.find_association(link, connect.channel) {
+                self.abort_association(key, ChannelError::Remote(EXPIRED.to_owned()));
+            }
             if let Some(key) = self.find_sibling(link, connect.channel) {
                 self.abort_channel(key, ChannelError::Remote(EXPIRED.to_owned()));
             }
             return;
         }
         let early = self.take_early_data(link, connect.channel);
-        let checked = self.check_connect(link, &connect);
-        match checked.and_then(|target| Ok((target, early.map(Found::whole).transpose()?))) {
-            Ok((target, early)) => {
+        let early = early.map(Found::whole).transpose();
+        match (self.check_connect(link, &connect), early) {
+            (Ok(Acceptable::Stream(target)), Ok(early)) => {
                 self.dial_channel(link, connect.channel, target);
                 self.replay_early_data(link, early.unwrap_or_default());
             }
-            Err(error) => self.refuse_connect(link, connect.channel, &error),
+            // A stream must not start with a hole, but of datagrams any may be missing.
+            (Ok(Acceptable::Datagrams), early) => {
+                let key = self.accept_association(link, connect.channel);
+                for (data, _) in early.ok().flatten().unwrap_or_default() {
+                    self.on_association_data(key, data);
+                }
+            }
+            (Err(error), _) | (_, Err(error)) => self.refuse_connect(link, connect.channel, &error),
         }
     }
 
-    fn check_connect(&self, link: LinkId, connect: &Connect) -> Result<TargetAddr, ChannelError> {
-        if self.find_sibling(link, connect.channel).is_some() {
+    fn check_connect(&self, link: LinkId, connect: &Connect) -> Result<Acceptable, ChannelError> {
+        if self.find_sibling(link, connect.channel).is_some()
+            || self.find_association(link, connect.channel).is_some()
+        {
             return Err(ChannelError::Duplicate);
         }
         if !self.has_room(link) || self.is_dialing_enough(link) {
             return Err(ChannelError::TooMany);
         }
         match &connect.request {
-            ConnectRequest::Tcp { address, port } => Ok(TargetAddr::from_wire(address, *port)?),
+            ConnectRequest::Tcp { address, port } => {
+                Ok(Acceptable::Stream(TargetAddr::from_wire(address, *port)?))
+            }
             // Never silently past the proxy.
             ConnectRequest::Udp if self.config.has_upstream() => {
                 Err(ChannelError::Unsupported("UDP through an upstream proxy"))
             }
-            ConnectRequest::Udp => Err(ChannelError::Unsupported("UDP")),
+            ConnectRequest::Udp => Ok(Acceptable::Datagrams),
             ConnectRequest::Unknown(_) => Err(ChannelError::Unsupported("the protocol")),
         }
     }

@@ -6,7 +6,7 @@ use super::Relay;
 use crate::channel::{Next, OutboundEnd};
 use crate::ids::{ChannelKey, LinkId};
 use crate::io::Output;
-use crate::link::LinkPhase;
+use crate::link::{FlowKey, Flowing, LinkPhase};
 use crate::wire::{DATA_HEADER_LEN, Disconnect, Finish};
 
 impl Relay {
@@ -32,7 +32,7 @@ impl Relay {
     pub(super) fn schedule_channel(&mut self, key: ChannelKey) {
         let Some(channel) = self.channels.get_mut(key) else { return };
         let Some(link) = self.links.get_mut(channel.link) else { return };
-        link.flows.wake(key, &mut channel.outbound, link.pace.cap());
+        link.flows.wake(FlowKey::Channel(key), &mut channel.outbound, link.pace.cap());
         let id = channel.link;
         self.schedule_link(id);
     }
@@ -81,15 +81,17 @@ impl Relay {
             self.close_link(id, close);
             return true;
         } else {
-            match link.flows.next(&mut self.channels, link.pace.cap(), now) {
+            let Self { channels, associations, .. } = self;
+            let mut flowing = Flowing { channels, associations };
+            match link.flows.next(&mut flowing, link.pace.cap(), now) {
                 None => return true,
                 Some((key, Next::Data(sealed))) => (sealed.message, Some((key, Some(sealed.carried)))),
                 Some((key, Next::End(end))) => {
-                    let Some(channel) = self.channels.get(key) else { return true };
+                    let Some(channel) = flowing.id(key) else { return true };
                     let message = match &end {
-                        OutboundEnd::Finish => Finish { channel: channel.id }.encode(),
+                        OutboundEnd::Finish => Finish { channel }.encode(),
                         OutboundEnd::Disconnect(error) => {
-                            Disconnect { channel: channel.id, error: error.clone() }.encode()
+                            Disconnect { channel, error: error.clone() }.encode()
                         }
                     };
                     (message, Some((key, None)))
@@ -101,8 +103,10 @@ impl Relay {
         self.push(Output::Transmit { link: id, message });
         match sender {
             None => {}
-            Some((key, Some(carried))) => self.on_data_sent(key, length, carried),
-            Some((key, None)) => self.on_end_sent(key),
+            Some((FlowKey::Channel(key), Some(carried))) => self.on_data_sent(key, length, carried),
+            Some((FlowKey::Channel(key), None)) => self.on_end_sent(key),
+            Some((FlowKey::Association(key), Some(carried))) => self.on_datagram_sent(key, carried),
+            Some((FlowKey::Association(key), None)) => self.on_association_end_sent(key),
         }
         true
     }

@@ -49,6 +49,7 @@ impl Relay {
                 self.stop_reason = reason;
                 self.shutdown = Shutdown::Draining;
                 self.set_timer(Timer::Shutdown, drain);
+                self.refuse_entries(&self.stop_error());
                 self.notices.push_back(Notice::ShutdownBegun);
             }
             Shutdown::Draining => self.set_timer(Timer::Shutdown, drain),
@@ -58,7 +59,7 @@ impl Relay {
 
     /// Goes on as soon as there is nothing to wait for.
     pub(super) fn advance_shutdown(&mut self) {
-        if self.shutdown == Shutdown::Draining && self.channels.is_empty() {
+        if self.shutdown == Shutdown::Draining && self.channels.is_empty() && self.associations.is_empty() {
             self.close_everything();
         }
         if self.shutdown == Shutdown::Closing && self.sockets.is_empty() && self.links.is_empty() {
@@ -80,6 +81,9 @@ impl Relay {
         for channel in self.channels.ids() {
             self.reset_channel(channel, ChannelError::Shutdown);
         }
+        for association in self.associations.ids() {
+            self.reset_association(association, ChannelError::Shutdown);
+        }
         self.do_http_work();
         self.drop_sessions();
         for link in self.links.ids() {
@@ -93,10 +97,11 @@ impl Relay {
     /// Says the last word.
     fn stop(&mut self) {
         let useful = |output: &Output| match output {
-            Output::Event(_) | Output::Action(_) | Output::Write { .. } => true,
+            Output::Event(_) | Output::Action(_) | Output::Write { .. } | Output::SendDatagram { .. } => true,
             Output::Transmit { .. }
             | Output::Read { .. }
             | Output::Receive { .. }
+            | Output::ReceiveDatagrams { .. }
             | Output::Accept { .. }
             | Output::Timeout(_) => false,
         };

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Listener, Notice, Relay, Socket, SocketOwner, SocksSession, Timer};
+use super::{Ends, Listener, Opening, Relay, Socket, SocketOwner, SocksSession, Timer, Want};
 use crate::channel::{EarlyInput, Origin};
 use crate::error::{OpenError, SocketError};
 use crate::event::Event;
 use crate::http::Refusal;
-use crate::ids::{ChannelKey, ListenerId, SocketId, Ticket};
+use crate::ids::{ListenerId, SocketId, Ticket};
 use crate::io::{Action, Output, ReadBuf};
 use crate::secret::Credentials;
 use crate::socks5::{Handshake, Reply, Request, Status};
@@ -18,7 +18,7 @@ use crate::socks5::{Handshake, Reply, Request, Status};
 /// What may be read from an application before its channel is open: more than the longest
 /// handshake (greeting, login and request: 257 + 513 + 262 bytes), and enough to notice that it has
 /// gone away.
-const HANDSHAKE_READ: usize = 2048;
+pub(super) const HANDSHAKE_READ: usize = 2048;
 
 /// What an application speaks to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +41,8 @@ impl Protocol {
 
 impl SocksSession {
     /// An application that has asked for a tunnel by HTTP.
-    pub(super) fn tunnel(early: EarlyInput) -> Self {
-        Self { protocol: Protocol::Http, handshake: None, early, channel: None }
+    pub(super) fn tunnel(early: EarlyInput, ends: Ends) -> Self {
+        Self { protocol: Protocol::Http, handshake: None, early, channel: None, ends, wants_datagrams: false }
     }
 
     /// Whether the request is complete and the answer has not come.
@@ -84,7 +84,13 @@ impl Relay {
         }
     }
 
-    pub(crate) fn on_socket_accepted(&mut self, ticket: Ticket, id: ListenerId) {
+    pub(crate) fn on_socket_accepted(
+        &mut self,
+        ticket: Ticket,
+        id: ListenerId,
+        local: SocketAddr,
+        peer: SocketAddr,
+    ) {
         let Some(listener) = self.listeners.get_mut(id) else {
             self.refuse_ticket(ticket, OpenError::Shutdown);
             return;
@@ -96,6 +102,8 @@ impl Relay {
             handshake: Some(Handshake::new(listener.credentials.clone())),
             early: EarlyInput::default(),
             channel: None,
+            ends: Ends { local, peer },
+            wants_datagrams: false,
         };
         let mut socket = Socket::new(SocketOwner::Socks(Box::new(session)), self.config.limits.read_min);
         socket.listener = Some(id);
@@ -125,20 +133,21 @@ impl Relay {
         };
         let progress = handshake.handle_bytes(buf.payload());
         socket.pacer.on_released(progress.consumed);
-        if let Status::Request(Request::Connect(_)) = &progress.status {
+        if let Status::Request(request) = &progress.status {
             session.handshake = None;
+            session.wants_datagrams = matches!(request, Request::UdpAssociate(_));
             session.early.bytes.extend_from_slice(&buf.payload()[progress.consumed..]);
         }
         self.write(id, progress.reply);
         match progress.status {
             Status::NeedMore => {}
-            Status::Request(Request::Connect(target)) => {
+            Status::Request(request) => {
                 self.timers.cancel(Timer::Handshake(id));
-                self.notices.push_back(Notice::Wanted { origin: Origin::Socks(id), target });
-            }
-            Status::Request(Request::UdpAssociate(_)) => {
-                self.reply(id, Reply::CommandNotSupported);
-                self.fail_socks(id, "UDP ASSOCIATE is not supported".to_owned());
+                let want = match request {
+                    Request::Connect(target) => Want::Stream(target),
+                    Request::UdpAssociate(sender) => Want::Datagrams(sender),
+                };
+                self.want(Origin::Socks(id), want);
             }
             Status::Failed(error) => self.fail_socks(id, error.to_string()),
         }
@@ -159,7 +168,8 @@ impl Relay {
         let reply = match error {
             OpenError::NoLink | OpenError::Shutdown | OpenError::Stopped(_) => Reply::NetworkUnreachable,
             OpenError::Connect(_) => Reply::HostUnreachable,
-            OpenError::TooMany | OpenError::Unsupported => Reply::GeneralFailure,
+            OpenError::Blocked(_) => Reply::NotAllowed,
+            OpenError::TooMany | OpenError::Unsupported | OpenError::Bind(_) => Reply::GeneralFailure,
         };
         if self.sockets.get(id).is_some_and(|socket| matches!(socket.owner, SocketOwner::Socks(_))) {
             match self.protocol(id) {
@@ -178,8 +188,10 @@ impl Relay {
     }
 
     pub(super) fn on_socks_failed(&mut self, session: &SocksSession, error: SocketError) {
-        if let Some(channel) = session.channel {
-            self.abandon_channel(channel, error);
+        match session.channel {
+            Some(Opening::Stream(channel)) => self.abandon_channel(channel, error),
+            Some(Opening::Datagrams(association)) => self.end_association(association, None),
+            None => {}
         }
     }
 
@@ -205,12 +217,12 @@ impl Relay {
     }
 
     /// Notes which channel is being opened for an application.
-    pub(super) fn bind_session(&mut self, origin: Origin, channel: ChannelKey) {
+    pub(super) fn bind_session(&mut self, origin: Origin, opening: Opening) {
         let (Origin::Socks(id) | Origin::Http(id)) = origin else { return };
-        match self.sockets.get_mut(id).map(|socket| &mut socket.owner) {
-            Some(SocketOwner::Socks(session)) => session.channel = Some(channel),
-            Some(SocketOwner::Http(session)) => session.channel = Some(channel),
-            Some(SocketOwner::Channel(_) | SocketOwner::Dial(_) | SocketOwner::Closing) | None => {}
+        match (self.sockets.get_mut(id).map(|socket| &mut socket.owner), opening) {
+            (Some(SocketOwner::Socks(session)), opening) => session.channel = Some(opening),
+            (Some(SocketOwner::Http(session)), Opening::Stream(channel)) => session.channel = Some(channel),
+            _ => {}
         }
     }
 
@@ -222,9 +234,12 @@ impl Relay {
         }
         match std::mem::replace(&mut socket.owner, owner) {
             SocketOwner::Socks(session) => Some(*session),
-            SocketOwner::Http(_) | SocketOwner::Channel(_) | SocketOwner::Dial(_) | SocketOwner::Closing => {
-                None
-            }
+            SocketOwner::Http(_)
+            | SocketOwner::Channel(_)
+            | SocketOwner::Control(_)
+            | SocketOwner::Datagrams(_)
+            | SocketOwner::Dial(_)
+            | SocketOwner::Closing => None,
         }
     }
 

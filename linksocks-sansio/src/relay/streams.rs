@@ -91,23 +91,29 @@ impl Relay {
                 socket.pacer.on_read(buf.len());
                 self.on_local_data(channel, buf);
             }
+            SocketOwner::Control(_) => self.on_control_read(id, buf.len()),
             SocketOwner::Dial(dial) => {
                 let dial = *dial;
                 self.on_proxy_read(dial, id, &buf);
             }
-            SocketOwner::Closing => {}
+            SocketOwner::Datagrams(_) | SocketOwner::Closing => {}
         }
     }
 
     pub(crate) fn on_socket_eof(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.get_mut(id) else { return };
         match &mut socket.owner {
+            SocketOwner::Socks(session) if session.wants_datagrams => self.on_control_eof(id),
             SocketOwner::Socks(session) if session.is_waiting() => session.early.eof = true,
             SocketOwner::Socks(_) => self.close_socket(id),
             SocketOwner::Http(_) => self.on_http_eof(id),
             SocketOwner::Channel(channel) => {
                 let channel = *channel;
                 self.on_local_eof(channel);
+            }
+            SocketOwner::Control(association) | SocketOwner::Datagrams(association) => {
+                let association = *association;
+                self.end_association(association, None);
             }
             SocketOwner::Dial(_) => self.on_proxy_eof(id),
             SocketOwner::Closing => {}
@@ -120,15 +126,21 @@ impl Relay {
         match socket.owner {
             SocketOwner::Channel(channel) => self.on_local_progress(channel),
             SocketOwner::Http(_) => self.http_work.push_back(HttpWork::Serve(id)),
-            SocketOwner::Socks(_) | SocketOwner::Dial(_) | SocketOwner::Closing => {}
+            SocketOwner::Socks(_)
+            | SocketOwner::Control(_)
+            | SocketOwner::Datagrams(_)
+            | SocketOwner::Dial(_)
+            | SocketOwner::Closing => {}
         }
     }
 
     pub(crate) fn on_socket_failed(&mut self, id: SocketId, error: SocketError) {
         match self.forget_socket(id).map(|socket| socket.owner) {
             Some(SocketOwner::Socks(session)) => self.on_socks_failed(&session, error),
-            Some(SocketOwner::Http(session)) => self.on_http_failed(id, &session, error),
+            Some(SocketOwner::Http(session)) => self.on_http_failed(&session, error),
             Some(SocketOwner::Channel(channel)) => self.on_local_failure(channel, error),
+            Some(SocketOwner::Control(association)) => self.end_association(association, None),
+            Some(SocketOwner::Datagrams(association)) => self.on_port_failed(association, id, error),
             Some(SocketOwner::Dial(dial)) => self.on_attempt_failed(dial, id, error),
             Some(SocketOwner::Closing) | None => {}
         }

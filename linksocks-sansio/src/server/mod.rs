@@ -139,7 +139,7 @@ impl Role for ServerEngine {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the relay matches what is left")]
     fn apply(&mut self, input: Input) {
         match input {
-            Input::Command(Command::Open { ticket, .. }) => {
+            Input::Command(Command::Open { ticket, .. } | Command::Associate { ticket }) => {
                 self.relay.refuse_ticket(ticket, OpenError::Unsupported);
             }
             Input::LinkOffered { ticket, request } => self.on_offer(ticket, &request),

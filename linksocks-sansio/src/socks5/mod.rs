@@ -2,11 +2,13 @@
 
 mod address;
 mod client;
+mod datagram;
 mod reply;
 mod server;
 
 pub use address::{Host, Missing, SocksAddr, SocksAddrError, TargetAddr, TargetError};
 pub use client::{ClientError, ClientHandshake, ClientProgress, ClientStatus};
+pub use datagram::{Datagram, DatagramError};
 pub use reply::Reply;
 pub use server::{Handshake, HandshakeError, Progress, Request, Status};
 

@@ -91,6 +91,18 @@ pub(super) struct Host<E> {
     /// What every name resolves to.
     pub(super) resolves_to: Result<Vec<IpAddr>, SocketError>,
     pub(super) queries: Vec<(QueryId, String)>,
+    /// Don't answer lookups.
+    pub(super) resolver_stalled: bool,
+    /// Datagram sockets and where they are bound, in order.
+    pub(super) bound: Vec<(SocketId, SocketAddr)>,
+    /// What becomes of attempts to bind a datagram socket.
+    pub(super) binds: Answer,
+    /// Datagrams that the engine has sent.
+    pub(super) datagrams: VecDeque<(SocketId, SocketAddr, Bytes)>,
+    /// Don't report datagrams as sent.
+    pub(super) datagrams_stalled: bool,
+    /// How many datagrams may be received from each socket.
+    pub(super) receivable: BTreeMap<SocketId, usize>,
     /// Receive credit per link.
     pub(super) receive: BTreeMap<LinkId, i64>,
     /// Don't report messages as written to the network.
@@ -121,6 +133,12 @@ impl<E: Engine> Host<E> {
             dialed: Vec::new(),
             resolves_to: Ok(vec![IpAddr::from([127, 0, 0, 1])]),
             queries: Vec::new(),
+            resolver_stalled: false,
+            bound: Vec::new(),
+            binds: Answer::Accept,
+            datagrams: VecDeque::new(),
+            datagrams_stalled: false,
+            receivable: BTreeMap::new(),
             receive: BTreeMap::new(),
             links_stalled: false,
             unwritten: Vec::new(),
@@ -172,6 +190,14 @@ impl<E: Engine> Host<E> {
     pub(super) fn send_eof(&mut self, socket: SocketId) {
         self.peers.get_mut(&socket).unwrap().to_send_eof = true;
         self.pump(socket);
+    }
+
+    /// A datagram comes in at a socket, if it may.
+    pub(super) fn receive_datagram(&mut self, socket: SocketId, from: &str, payload: &[u8]) {
+        let receivable = self.receivable.get_mut(&socket).expect("the socket may receive");
+        *receivable = receivable.checked_sub(1).expect("there is credit");
+        let payload = Bytes::copy_from_slice(payload);
+        self.input(Input::DatagramReceived { socket, from: from.parse().unwrap(), payload });
     }
 
     /// The connection of `socket` breaks.
@@ -262,6 +288,17 @@ impl<E: Engine> Host<E> {
                     *self.receive.entry(link).or_default() += i64::try_from(bytes).unwrap();
                 }
                 Output::Accept { .. } => {}
+                Output::ReceiveDatagrams { socket, count } => {
+                    *self.receivable.entry(socket).or_default() += count;
+                }
+                Output::SendDatagram { socket, to, payload } => {
+                    let peer = self.peers.get(&socket).expect("a datagram for a known socket");
+                    assert!(!peer.released, "a datagram after the end");
+                    self.datagrams.push_back((socket, to, payload));
+                    if !self.datagrams_stalled {
+                        answers.push_back(Input::DatagramsSent { socket, count: 1, failed: 0 });
+                    }
+                }
                 Output::Event(event) => self.events.push(event),
                 Output::Action(action) => self.act(action, &mut answers),
             }
@@ -273,7 +310,9 @@ impl<E: Engine> Host<E> {
             Action::Resolve { query, host } => {
                 self.queries.push((query, host));
                 let result = self.resolves_to.clone().map(Into::into);
-                answers.push_back(Input::Resolved { query, result });
+                if !self.resolver_stalled {
+                    answers.push_back(Input::Resolved { query, result });
+                }
             }
             Action::Connect { socket, address, read } => {
                 self.dialed.push((socket, address));
@@ -300,6 +339,28 @@ impl<E: Engine> Host<E> {
             Action::AdoptSocket { ticket, socket, read } => {
                 assert!(self.adopted.insert(ticket, socket).is_none(), "a ticket is answered once");
                 self.add_peer(socket, read);
+            }
+            Action::AdoptDatagrams { ticket, socket } => {
+                assert!(self.adopted.insert(ticket, socket).is_none(), "a ticket is answered once");
+                self.add_peer(socket, ReadCredit::default());
+            }
+            Action::Bind { socket, address } => {
+                let port = 40_000 + u16::try_from(self.bound.len()).unwrap();
+                let local = SocketAddr::new(address.ip(), port);
+                match self.binds {
+                    Answer::Accept => {
+                        self.add_peer(socket, ReadCredit::default());
+                        self.bound.push((socket, local));
+                        answers.push_back(Input::SocketBound { socket, local });
+                    }
+                    Answer::Refuse => {
+                        answers.push_back(Input::SocketFailed { socket, error: SocketError::Exhausted });
+                    }
+                    Answer::Silence => {
+                        self.add_peer(socket, ReadCredit::default());
+                        self.bound.push((socket, local));
+                    }
+                }
             }
             Action::Refuse { ticket, error } => {
                 assert!(self.refused.insert(ticket, error).is_none(), "a ticket is answered once");

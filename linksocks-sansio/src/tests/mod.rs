@@ -2,6 +2,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; the rest fails it")]
 
 mod abuse;
+mod access;
 mod batching;
 #[cfg(feature = "gzip")]
 mod compression;
@@ -14,6 +15,7 @@ mod links;
 mod login;
 mod pair;
 mod properties;
+mod udp;
 mod upgrade;
 mod upstream;
 

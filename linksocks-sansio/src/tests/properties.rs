@@ -1,6 +1,7 @@
 //! The rules of the contract, held against arbitrary inputs.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use quickcheck::{Arbitrary, Gen, QuickCheck};
 use super::epoch;
 use super::pair::{TOKEN, client_config, server_config};
 use crate::LinkProxy;
+use crate::access::AccessRule;
 use crate::arena::ArenaId;
 use crate::error::{LinkFailure, SocketError, TlsFailure};
 use crate::ids::{ChannelId, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
@@ -18,8 +20,8 @@ use crate::io::{
 };
 use crate::secret::Token;
 use crate::wire::{
-    Ack, Auth, AuthResponse, Compression, Connect, ConnectRequest, ConnectResponse, Data, Disconnect, Finish,
-    Hello, Message, Window,
+    Ack, Auth, AuthResponse, Compression, Connect, ConnectRequest, ConnectResponse, Data, Disconnect,
+    Endpoint, Endpoints, Finish, Hello, Message, Window,
 };
 use crate::{ClientEngine, ServerEngine};
 
@@ -59,7 +61,10 @@ fn message(g: &mut Gen) -> Message {
         1 => Message::AuthResponse(AuthResponse::Success { assigned: None }),
         2 | 3 => {
             let address = if bool::arbitrary(g) { "127.0.0.1" } else { "host.test" }.to_owned();
-            let request = ConnectRequest::Tcp { address, port: u16::arbitrary(g) % 3 };
+            let request = match u8::arbitrary(g) % 3 {
+                0 => ConnectRequest::Udp,
+                _ => ConnectRequest::Tcp { address, port: u16::arbitrary(g) % 3 },
+            };
             Message::Connect(Connect { channel, request, resume: u8::arbitrary(g) % 8 == 0 })
         }
         4 | 5 => Message::Data(Data {
@@ -70,7 +75,7 @@ fn message(g: &mut Gen) -> Message {
             } else {
                 vec![7; usize::arbitrary(g) % 100_000].into()
             },
-            datagram: None,
+            datagram: bool::arbitrary(g).then(|| endpoints(g)),
             sequence: None,
         }),
         6 => Message::ConnectResponse(ConnectResponse { channel, result: text(g).map_or(Ok(()), Err) }),
@@ -84,6 +89,20 @@ fn message(g: &mut Gen) -> Message {
         10 => Message::Finish(Finish { channel }),
         _ => Message::Ack(Ack { received: u64::arbitrary(g) }),
     }
+}
+
+fn address(g: &mut Gen) -> SocketAddr {
+    let ip = *g.choose(&["127.0.0.1", "::1", "::ffff:127.0.0.1"]).unwrap_or(&"127.0.0.1");
+    SocketAddr::new(ip.parse().unwrap(), u16::arbitrary(g) % 3)
+}
+
+fn endpoints(g: &mut Gen) -> Endpoints {
+    let mut endpoint = || {
+        let address = g.choose(&["", "127.0.0.1", "::1", "host.test", "a b"]).copied().unwrap_or_default();
+        Endpoint { address: address.to_owned(), port: u16::arbitrary(g) % 3 }
+    };
+    let (source, target) = (endpoint(), endpoint());
+    if bool::arbitrary(g) { Endpoints::Two { source, target } } else { Endpoints::One(target) }
 }
 
 fn offer(g: &mut Gen) -> UpgradeRequest {
@@ -111,7 +130,7 @@ fn link_failure(g: &mut Gen) -> LinkFailure {
 
 fn input(g: &mut Gen) -> Input {
     let extensions = bool::arbitrary(g).then(|| "window, finish".to_owned());
-    match u8::arbitrary(g) % 24 {
+    match u8::arbitrary(g) % 28 {
         0 => Input::Timeout,
         1 => Input::LinkOffered { ticket: Ticket(u64::arbitrary(g)), request: offer(g) },
         2 => Input::LinkOpened { link: id::<LinkId>(g), response: UpgradeResponse { extensions } },
@@ -127,8 +146,9 @@ fn input(g: &mut Gen) -> Input {
         14 | 15 => Input::SocketOpened { socket: id::<SocketId>(g) },
         16 => Input::SocketFailed { socket: id::<SocketId>(g), error: SocketError::Reset },
         17 => {
-            let known: [&[u8]; 6] = [
+            let known: [&[u8]; 7] = [
                 b"\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x01\x00\x50",
+                b"\x05\x01\x00\x05\x03\x00\x01\x7f\x00\x00\x01\x00\x50",
                 b"GET http://h/ HTTP/1.1\r\n\r\nPOST http://127.0.0.1/ HTTP/1.1\r\nContent-Length: 100000\r\n\r\n",
                 b"CONNECT 127.0.0.1:80 HTTP/1.1\r\n\r\n",
                 b"HTTP/1.1 200 OK\r\n\r\n",
@@ -155,6 +175,18 @@ fn input(g: &mut Gen) -> Input {
             query: id::<QueryId>(g),
             result: Ok([[127, 0, 0, 1].into()].into_iter().collect()),
         },
+        23 => Input::SocketBound { socket: id::<SocketId>(g), local: address(g) },
+        24 => Input::DatagramReceived {
+            socket: id::<SocketId>(g),
+            from: address(g),
+            payload: [vec![0, 0, 0, 1], Vec::arbitrary(g)].concat().into(),
+        },
+        25 => Input::DatagramsSent {
+            socket: id::<SocketId>(g),
+            count: usize::arbitrary(g) % 100,
+            failed: usize::arbitrary(g) % 2,
+        },
+        26 => Input::Command(Command::Associate { ticket: Ticket(u64::arbitrary(g)) }),
         _ if u8::arbitrary(g) % 16 == 0 => {
             Input::Command(Command::Shutdown { drain: Duration::from_secs(3) })
         }
@@ -216,6 +248,7 @@ fn arbitrary_inputs_are_harmless_and_have_the_same_outputs_every_time() {
     fn check(steps: Vec<Step>, seed: [u8; 4], early: bool, proxy: bool) -> bool {
         let proxy = || proxy.then(|| "http://user:word@proxy.test".parse().unwrap());
         let seed = std::array::from_fn(|i| seed[i % 4]);
+        let rules: &[&str] = if seed[0] % 2 == 0 { &[] } else { &["127.0.0.0/8", "!:2"] };
         let server = || {
             let mut config = server_config();
             config.relay.upstream = proxy();
@@ -223,6 +256,7 @@ fn arbitrary_inputs_are_harmless_and_have_the_same_outputs_every_time() {
         };
         let client = || {
             let mut config = client_config();
+            config.relay.entry_rules = rules.iter().map(|rule| rule.parse::<AccessRule>().unwrap()).collect();
             config.links = 2;
             config.proxy = proxy().map_or(LinkProxy::Direct, LinkProxy::Through);
             config.listen_early = early;

@@ -4,6 +4,7 @@
 //! [`Pattern`], and keep account of what they sent, received, and heard of the other's end.
 
 mod caller;
+pub mod chat;
 pub mod intruder;
 mod nonsense;
 pub mod plan;

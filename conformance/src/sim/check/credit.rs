@@ -25,6 +25,9 @@ const HANDSHAKE: usize = 1024;
 /// Small payloads that wait are joined to pieces of up to this size, which are written whole.
 const JOINED: usize = 64 * 1024;
 
+/// Datagrams on their way to or from a socket.
+const DATAGRAMS: usize = 64;
+
 /// The books of all permissions, in bytes (accepts in connections).
 #[derive(Debug)]
 pub(super) struct Credit {
@@ -40,6 +43,10 @@ pub(super) struct Credit {
     /// What links may still receive; below zero after a message longer than what was left.
     receivable: BTreeMap<LinkId, i64>,
     acceptable: BTreeMap<ListenerId, usize>,
+    /// Datagrams that sockets may still receive.
+    receivable_datagrams: BTreeMap<SocketId, usize>,
+    /// Datagrams sent by the engine, not yet taken by the kernel.
+    unsent_datagrams: BTreeMap<SocketId, usize>,
 }
 
 impl Credit {
@@ -52,6 +59,8 @@ impl Credit {
             untransmitted: BTreeMap::new(),
             receivable: BTreeMap::new(),
             acceptable: BTreeMap::new(),
+            receivable_datagrams: BTreeMap::new(),
+            unsent_datagrams: BTreeMap::new(),
         }
     }
 
@@ -90,7 +99,22 @@ impl Credit {
                     *left -= 1;
                 }
             }
+            Input::DatagramReceived { socket, .. } => {
+                if let Some(left) = self.receivable_datagrams.get_mut(socket) {
+                    require(*left > 0, "the simulator keeps the contract", || {
+                        format!("{socket} received too much")
+                    })?;
+                    *left -= 1;
+                }
+            }
+            Input::DatagramsSent { socket, count, .. } => {
+                if let Some(unsent) = self.unsent_datagrams.get_mut(socket) {
+                    *unsent -= count;
+                }
+            }
             Input::SocketFailed { socket, .. } | Input::SocketClosed { socket } => {
+                self.receivable_datagrams.remove(socket);
+                self.unsent_datagrams.remove(socket);
                 self.unwritten.remove(socket);
                 self.readable.remove(socket);
             }
@@ -109,6 +133,7 @@ impl Credit {
             | Input::LinkPong { .. }
             | Input::SocketOpened { .. }
             | Input::SocketEof { .. }
+            | Input::SocketBound { .. }
             | Input::ListenerOpened { .. }
             | Input::Resolved { .. } => {}
         }
@@ -122,6 +147,20 @@ impl Credit {
             Output::Read { socket, credit } => self.read(*socket, *credit),
             Output::Receive { link, bytes } => self.receive(*link, *bytes),
             Output::Accept { listener, count } => self.accept(*listener, *count),
+            Output::ReceiveDatagrams { socket, count } => {
+                let receivable = self.receivable_datagrams.entry(*socket).or_default();
+                *receivable += count;
+                require(*receivable <= DATAGRAMS, RULE, || {
+                    format!("{socket} may receive {receivable} datagrams, the window is {DATAGRAMS}")
+                })
+            }
+            Output::SendDatagram { socket, .. } => {
+                let unsent = self.unsent_datagrams.entry(*socket).or_default();
+                *unsent += 1;
+                require(*unsent <= DATAGRAMS, RULE, || {
+                    format!("{unsent} datagrams wait in the driver for {socket}, the window is {DATAGRAMS}")
+                })
+            }
             Output::Action(
                 Action::Connect { socket, read, .. } | Action::AdoptSocket { socket, read, .. },
             ) => self.read(*socket, *read),

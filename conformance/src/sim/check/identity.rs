@@ -56,7 +56,7 @@ impl Identity {
     /// What the driver tells ends lives; inputs with stale ids are allowed and change nothing.
     pub(super) fn input(&mut self, input: &Input) {
         match input {
-            Input::SocketOpened { socket } => {
+            Input::SocketOpened { socket } | Input::SocketBound { socket, .. } => {
                 if let Some(life) =
                     self.sockets.get_mut(socket).filter(|life| **life == SocketLife::Connecting)
                 {
@@ -98,7 +98,9 @@ impl Identity {
             | Input::SocketAccepted { .. }
             | Input::SocketRead { .. }
             | Input::SocketEof { .. }
-            | Input::SocketWritten { .. } => {}
+            | Input::SocketWritten { .. }
+            | Input::DatagramReceived { .. }
+            | Input::DatagramsSent { .. } => {}
         }
     }
 
@@ -135,13 +137,16 @@ impl Identity {
             Output::Receive { link: id, .. } => link(id).is_some_and(|life| life < LinkLife::Closing),
             Output::Write { socket: id, data } => socket(id) == Some(SocketLife::Open) && !data.is_empty(),
             Output::Read { socket: id, .. } => socket(id).is_some_and(|life| life < SocketLife::Closing),
+            Output::ReceiveDatagrams { socket: id, .. } => socket(id) == Some(SocketLife::Open),
+            Output::SendDatagram { socket: id, .. } => socket(id) == Some(SocketLife::Open),
             Output::Accept { listener, .. } => self.listeners.get(listener) == Some(&true),
             Output::Event(_) | Output::Timeout(_) => true,
             Output::Action(action) => match action {
                 Action::Resolve { query, .. } => new(Kind::Query, query.as_u64()),
-                Action::Connect { socket, .. } | Action::AdoptSocket { socket, .. } => {
-                    new(Kind::Socket, socket.as_u64())
-                }
+                Action::Connect { socket, .. }
+                | Action::AdoptSocket { socket, .. }
+                | Action::AdoptDatagrams { socket, .. }
+                | Action::Bind { socket, .. } => new(Kind::Socket, socket.as_u64()),
                 Action::OpenLink { link, socket: id, .. } => {
                     new(Kind::Link, link.as_u64()) && socket(id) == Some(SocketLife::Open)
                 }
@@ -170,8 +175,12 @@ impl Identity {
                 self.queries.insert(*query);
                 self.used.insert((Kind::Query, query.as_u64()));
             }
-            Action::Connect { socket, .. } => self.bear_socket(*socket, SocketLife::Connecting),
-            Action::AdoptSocket { socket, .. } => self.bear_socket(*socket, SocketLife::Open),
+            Action::Connect { socket, .. } | Action::Bind { socket, .. } => {
+                self.bear_socket(*socket, SocketLife::Connecting);
+            }
+            Action::AdoptSocket { socket, .. } | Action::AdoptDatagrams { socket, .. } => {
+                self.bear_socket(*socket, SocketLife::Open);
+            }
             Action::OpenLink { link, socket, .. } => {
                 self.sockets.remove(socket);
                 self.bear_link(*link);
@@ -226,6 +235,8 @@ const fn subject(output: &Output) -> Option<(Kind, u64)> {
     Some(match output {
         Output::Write { socket, .. }
         | Output::Read { socket, .. }
+        | Output::ReceiveDatagrams { socket, .. }
+        | Output::SendDatagram { socket, .. }
         | Output::Action(
             Action::OpenLink { socket, .. }
             | Action::ShutdownWrite { socket }
@@ -250,6 +261,9 @@ fn brief(output: &Output) -> String {
     match output {
         Output::Transmit { link, message } => format!("Transmit of {} bytes on {link}", message.len()),
         Output::Write { socket, data } => format!("Write of {} bytes to {socket}", data.len()),
+        Output::SendDatagram { socket, payload, .. } => {
+            format!("SendDatagram of {} bytes to {socket}", payload.len())
+        }
         other => format!("{other:?}"),
     }
 }

@@ -35,14 +35,20 @@ impl Memory {
         let message = self.limits.message_max + Limits::MESSAGE_OVERHEAD;
         let ahead = (2 * message).max(SMALL_READS) + message;
         let budget = (stats.sockets + stats.links) * ahead;
+        let datagrams = self.links * self.limits.udp_link_bytes;
+        require(stats.datagrams_queued <= datagrams, "memory stays within the budget", || {
+            format!("{} bytes of datagrams wait, the budget is {datagrams}", stats.datagrams_queued)
+        })?;
         require(stats.send_queued <= budget, "memory stays within the budget", || {
             format!("{} bytes wait for links, the budget is {budget}", stats.send_queued)
         })
     }
 
     pub(super) fn idle(&self, stats: &Stats) -> Verdict {
-        let Stats { channels, sockets, receive_queued, send_queued, .. } = *stats;
-        let zero = [channels, sockets, receive_queued, send_queued].iter().all(|count| *count == 0);
+        let Stats { channels, sockets, receive_queued, send_queued, datagrams_queued, .. } = *stats;
+        let zero = [channels, sockets, receive_queued, send_queued, datagrams_queued]
+            .iter()
+            .all(|count| *count == 0);
         require(zero, "nothing leaks", || format!("with nothing connected: {stats:?}"))
     }
 }

@@ -15,6 +15,7 @@ const RULE: &str = "each ticket is answered exactly once";
 enum Offer {
     Link,
     Socket,
+    Datagrams,
 }
 
 /// The tickets that wait for an answer.
@@ -31,6 +32,10 @@ impl Tickets {
             self.open.insert(*ticket, Offer::Link);
             self.fresh.insert(*ticket);
         }
+        if let Input::Command(Command::Associate { ticket }) = input {
+            self.open.insert(*ticket, Offer::Datagrams);
+            self.fresh.insert(*ticket);
+        }
         if let Input::SocketAccepted { ticket, .. } | Input::Command(Command::Open { ticket, .. }) = input {
             self.open.insert(*ticket, Offer::Socket);
             self.fresh.insert(*ticket);
@@ -45,8 +50,15 @@ impl Tickets {
         if let Action::AcceptLink { ticket, .. } | Action::RejectLink { ticket, .. } = action {
             self.answer(*ticket, Offer::Link)?;
         }
-        if let Action::AdoptSocket { ticket, .. } | Action::Refuse { ticket, .. } = action {
+        if let Action::AdoptSocket { ticket, .. } = action {
             self.answer(*ticket, Offer::Socket)?;
+        }
+        if let Action::AdoptDatagrams { ticket, .. } = action {
+            self.answer(*ticket, Offer::Datagrams)?;
+        }
+        if let Action::Refuse { ticket, .. } = action {
+            let kind = self.open.get(ticket).copied().filter(|offer| *offer == Offer::Datagrams);
+            self.answer(*ticket, kind.unwrap_or(Offer::Socket))?;
         }
         if let Action::Stop { .. } = action {
             self.open.retain(|ticket, _| !self.fresh.contains(ticket));

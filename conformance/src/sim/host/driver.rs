@@ -8,6 +8,7 @@ use linksocks_sansio::io::LinkRequest;
 use linksocks_sansio::socks5::TargetAddr;
 use linksocks_sansio::{Action, Command, Input, LinkId, ListenerId, Output, SocketId, Ticket};
 
+use super::datagrams::DatagramPump;
 use super::front::Front;
 use super::habits::Habits;
 use super::link::LinkPump;
@@ -54,6 +55,7 @@ pub(super) struct Driver {
     /// Inputs for the engine, in the order in which pumps found them.
     pub(super) inbox: VecDeque<Input>,
     sockets: BTreeMap<SocketId, SocketPump>,
+    datagrams: BTreeMap<SocketId, DatagramPump>,
     links: BTreeMap<LinkId, LinkPump>,
     listeners: BTreeMap<ListenerId, ListenerPump>,
     /// Connections and requests that the engine has been told of and has not answered.
@@ -94,6 +96,7 @@ impl Driver {
             dice,
             inbox: VecDeque::new(),
             sockets: BTreeMap::new(),
+            datagrams: BTreeMap::new(),
             links: BTreeMap::new(),
             listeners: BTreeMap::new(),
             offers: BTreeMap::new(),
@@ -131,6 +134,12 @@ impl Driver {
         for wake in wakes {
             match wake {
                 Wake::Listener(address) => self.run_listener(address, net, now),
+                Wake::Datagrams(address) => {
+                    let pump = self.datagrams.iter().find(|(_, pump)| pump.address == address);
+                    if let Some(socket) = pump.map(|(socket, _)| *socket) {
+                        self.with_datagrams(socket, net, now, |_, _| ());
+                    }
+                }
                 Wake::End(end) => match self.pumps.get(&end).copied() {
                     Some(PumpId::Socket(socket)) => self.run_socket(socket, net, now),
                     Some(PumpId::Link(link)) => self.run_link(link, net, now),
@@ -166,6 +175,12 @@ impl Driver {
                 self.with_socket(socket, net, now, |pump, _| pump.grant(credit));
             }
             Output::Receive { link, bytes } => self.with_link(link, net, now, |pump, _| pump.grant(bytes)),
+            Output::ReceiveDatagrams { socket, count } => {
+                self.with_datagrams(socket, net, now, |pump, _| pump.grant(count));
+            }
+            Output::SendDatagram { socket, to, payload } => {
+                self.with_datagrams(socket, net, now, |pump, around| pump.send(to, payload, around));
+            }
             Output::Accept { listener, count } => {
                 let Some(pump) = self.listeners.get_mut(&listener) else { return };
                 pump.credit += count;
@@ -207,6 +222,18 @@ impl Driver {
                     self.add_socket(SocketPump::open(socket, end, read), socket, net, now);
                 }
             }
+            Action::Bind { socket, address } => {
+                let (home, owner) = (self.site.address, self.site.owner);
+                self.inbox.push_back(match DatagramPump::bind(socket, address, home, owner, net) {
+                    Ok(pump) => {
+                        let local = pump.address;
+                        self.datagrams.insert(socket, pump);
+                        Input::SocketBound { socket, local }
+                    }
+                    Err(failure) => failure,
+                });
+            }
+            Action::AdoptDatagrams { .. } => unreachable!("no embedder asks for an association"),
             Action::Refuse { ticket, error: _ } => {
                 if let Some(Offer::Connection(end)) = self.offers.remove(&ticket) {
                     net.abort(end);
@@ -223,8 +250,12 @@ impl Driver {
             }
             Action::Close { socket, linger } => {
                 self.with_socket(socket, net, now, |pump, around| pump.close(linger, around));
+                self.close_datagrams(socket, net, now);
             }
-            Action::Reset { socket } => self.with_socket(socket, net, now, SocketPump::reset),
+            Action::Reset { socket } => {
+                self.with_socket(socket, net, now, SocketPump::reset);
+                self.close_datagrams(socket, net, now);
+            }
             Action::Stop { reason } => {
                 self.release_everything(net);
                 self.stopped = Some(reason);
@@ -256,6 +287,9 @@ impl Driver {
         let listeners = std::mem::take(&mut self.listeners).into_values().map(|pump| pump.address);
         for address in listeners.chain(self.site.front).chain(self.site.embedder) {
             net.unlisten(address);
+        }
+        for pump in std::mem::take(&mut self.datagrams).into_values() {
+            net.unbind(pump.address);
         }
         self.sockets.clear();
         self.links.clear();
@@ -387,6 +421,27 @@ impl Driver {
             self.pumps.remove(&pump.end);
             self.sockets.remove(&socket);
         }
+    }
+
+    /// As [`Self::with_socket`].
+    fn with_datagrams(
+        &mut self,
+        socket: SocketId,
+        net: &mut Network,
+        now: Time,
+        tell: impl FnOnce(&mut DatagramPump, &mut Surroundings<'_>),
+    ) {
+        let Some(pump) = self.datagrams.get_mut(&socket) else { return };
+        let Self { inbox, site, dice, .. } = self;
+        let mut around = Surroundings { now, net, inbox, habits: &site.habits, dice };
+        tell(pump, &mut around);
+        pump.run(&mut around);
+    }
+
+    fn close_datagrams(&mut self, socket: SocketId, net: &mut Network, now: Time) {
+        let Some(pump) = self.datagrams.remove(&socket) else { return };
+        let Self { inbox, site, dice, .. } = self;
+        pump.close(&mut Surroundings { now, net, inbox, habits: &site.habits, dice });
     }
 
     /// As [`Self::with_socket`].

@@ -4,6 +4,7 @@
 //! socket and link. Because inputs wait in the inbox while outputs reach pumps at once, closes
 //! race with IO here as they do in a real driver.
 
+mod datagrams;
 mod driver;
 mod front;
 mod habits;

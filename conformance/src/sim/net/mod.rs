@@ -1,5 +1,6 @@
 //! The network between all hosts and applications: addresses, dials, connections, faults.
 
+mod datagrams;
 mod rope;
 mod tcp;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use linksocks_sansio::error::SocketError;
 
+use self::datagrams::Mailboxes;
 pub use self::rope::Rope;
 use self::tcp::{Connection, End, Path};
 pub use self::tcp::{Read, Side};
@@ -34,6 +36,8 @@ pub enum Owner {
     Target(usize),
     /// The malicious peer with this number.
     Intruder(usize),
+    /// Application and target of the UDP chat with this number.
+    Chat(usize),
     /// Nobody.
     Nobody,
 }
@@ -52,6 +56,8 @@ pub enum Wake {
     Listener(SocketAddr),
     /// An end can be read, written, or is over.
     End(EndId),
+    /// A datagram socket has something to receive.
+    Datagrams(SocketAddr),
 }
 
 /// How far a dial has come.
@@ -122,6 +128,7 @@ pub struct Network {
     dice: Dice,
     connections: Vec<Entry>,
     listeners: BTreeMap<SocketAddr, Listener>,
+    mailboxes: Mailboxes,
     qualities: BTreeMap<IpAddr, Quality>,
     fates: BTreeMap<IpAddr, Fate>,
     agenda: Agenda<Happening>,
@@ -154,13 +161,14 @@ struct Listener {
     backlog: VecDeque<EndId>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Happening {
     SynArrives(usize),
     DialSucceeds(usize),
     DialFails(usize, SocketError),
     SegmentsArrive(EndId),
     KeepAliveFails(EndId),
+    DatagramArrives { from: SocketAddr, to: SocketAddr, payload: Bytes },
 }
 
 impl Network {
@@ -172,6 +180,7 @@ impl Network {
             dice,
             connections: Vec::new(),
             listeners: BTreeMap::new(),
+            mailboxes: Mailboxes::default(),
             qualities: BTreeMap::new(),
             fates: BTreeMap::new(),
             agenda: Agenda::default(),
@@ -194,6 +203,7 @@ impl Network {
                 Happening::DialSucceeds(connection) => self.dial_succeeds(connection),
                 Happening::DialFails(connection, error) => self.fail(Self::dialer(connection), error),
                 Happening::KeepAliveFails(end) => self.fail(end, SocketError::TimedOut),
+                Happening::DatagramArrives { from, to, payload } => self.datagram_arrives(from, to, payload),
                 Happening::SegmentsArrive(from) => self.segments_arrive(from),
             }
         }

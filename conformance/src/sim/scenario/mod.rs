@@ -4,6 +4,7 @@
 //! network, the drivers and the configurations are like. A run in which everything fails a little
 //! finds less than many runs in which few things fail a lot.
 
+pub(crate) mod chats;
 mod faults;
 mod intruders;
 mod peers;
@@ -15,6 +16,7 @@ use linksocks_sansio::wire::DATA_HEADER_LEN;
 
 pub use self::faults::{Exit, Fault};
 pub use self::peers::{ClientPlan, SERVER_NAME, ServerPlan};
+use super::app::chat::ChatPlan;
 use super::app::intruder::{IntruderPlan, LONGEST_NONSENSE};
 use super::app::plan::TalkPlan;
 use super::clock::Time;
@@ -37,6 +39,8 @@ pub(crate) enum Stream {
     Caller,
     /// 0 for all plans, then one for each intruder.
     Intruders,
+    /// 0 for all plans, then one for each UDP chat.
+    Chats,
 }
 
 impl Stream {
@@ -65,6 +69,10 @@ pub struct Scenario {
     pub clients: Vec<ClientPlan>,
     /// Conversations, in the order of their numbers.
     pub talks: Vec<TalkPlan>,
+    /// UDP chats, in the order of their numbers.
+    pub chats: Vec<ChatPlan>,
+    /// Of a hundred datagrams so many are lost, as long as there are faults.
+    pub loss: u64,
     /// Malicious peers.
     pub intruders: Vec<IntruderPlan>,
     /// Faults and when they occur.
@@ -112,6 +120,9 @@ impl Scenario {
         let count = dice.between(1, 3) as usize;
         let clients: Vec<_> = (0..count).map(|client| ClientPlan::draw(client, shape, &mut dice)).collect();
         let talks = talks::draw(shape, &clients, &mut Stream::Talks.dice(seed, 0));
+        let mut dice = Stream::Chats.dice(seed, 0);
+        let chats = chats::draw(shape, &clients, &mut dice);
+        let loss = if shape.calm { 0 } else { dice.below(30) };
         let intruders = intruders::draw(shape, &mut Stream::Intruders.dice(seed, 0));
         let faults = match shape.calm || shape.impostor {
             true => Vec::new(),
@@ -123,7 +134,7 @@ impl Scenario {
             true => Quality { send_buffer: STINGY, receive_buffer: STINGY, ..Quality::local() },
             false => quality(shape, &mut dice),
         });
-        Self { seed, shape, server, clients, talks, intruders, faults, links, targets, callers }
+        Self { seed, shape, server, clients, talks, chats, loss, intruders, faults, links, targets, callers }
     }
 
     /// The longest message that any peer sends.

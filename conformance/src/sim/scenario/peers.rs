@@ -176,5 +176,9 @@ fn tight_limits(dice: &mut Dice) -> Limits {
     if dice.chance(20) {
         limits.links = dice.size(1, 4);
     }
+    limits.udp_queue = dice.size(1, 1000);
+    limits.udp_queue_bytes = dice.size(1, 1 << 20);
+    limits.udp_link_bytes = dice.size(1 << 10, 1 << 20);
+    limits.udp_names = dice.size(1, 8);
     limits
 }

@@ -157,6 +157,18 @@ fn both_commands_take_an_upstream_proxy() {
 }
 
 #[test]
+fn access_rules_add_up_and_bad_values_are_explained() {
+    let args = server("linksocks server --access-rule !private --access-rule=:443 --udp-idle 1h30m", &[]);
+    assert_eq!((args.access_rule.len(), args.udp_idle.as_secs()), (2, 5400));
+    for command in ["client", "server"] {
+        let error = refusal(&format!("linksocks {command} --access-rule example.com:80"), &[]);
+        assert!(error.contains("--access-rule") && error.contains("'example.com' is no address"), "{error}");
+        let error = refusal(&format!("linksocks {command} --udp-idle 5"), &[]);
+        assert!(error.contains("--udp-idle") && error.contains("30s, 1.5s or 1h30m"), "{error}");
+    }
+}
+
+#[test]
 fn flags_of_later_features_are_refused_by_name() {
     for (line, flag) in [
         ("client -r", "--reverse"),
@@ -167,7 +179,6 @@ fn flags_of_later_features_are_refused_by_name() {
         ("client --retry-auth", "--retry-auth"),
         ("client --transport-grace 30s", "--transport-grace"),
         ("client --stun-server a --stun-server b", "--stun-server"),
-        ("client --access-rule 10.0.0.0/8:80", "--access-rule"),
         ("server -r", "--reverse"),
         ("server -a", "--connector-autonomy"),
         ("server -p 9870", "--socks-port"),

@@ -1,0 +1,308 @@
+//! Which addresses may be connected to.
+//!
+//! A rule has addresses and ports; both must match. A list of rules decides so:
+//!
+//! 1. What a deny rule matches is forbidden, whatever else the list says.
+//! 2. If there are allow rules, what none of them matches is forbidden.
+//! 3. Everything else is allowed. So an empty list allows all, and a list of deny rules alone allows
+//!    the rest.
+//!
+//! Only addresses are judged, and the address that was judged is the one that is used: a name is
+//! looked up first, and passes if any of its addresses does.
+//!
+//! # Syntax
+//!
+//! `[!]ADDRESSES[:PORTS]`; a leading `!` makes it a deny rule.
+//!
+//! | part | forms |
+//! |---|---|
+//! | addresses | `10.0.0.0/8`, `192.0.2.7`, `192.0.2.7-192.0.2.20`, `192.0.2.7-20`, `2001:db8::/32`, `private`, empty for any |
+//! | ports | `443`, `8000-8999`, empty for any |
+//!
+//! The last colon stands before the ports. IPv6 addresses may stand in brackets, and must where it
+//! could be read both ways: `[::1]:80`. `private` stands for every address that is not one of a public
+//! host, see [`AccessRule::private`].
+//!
+//! An IPv4-mapped IPv6 address (`::ffff:192.0.2.7`) counts as the IPv4 address, in rules and in what
+//! they judge; so `::/0` matches no IPv4 host in any notation.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use crate::socks5::{Host, TargetAddr};
+
+/// The name of [`AccessRule::private`] in rules.
+const PRIVATE: &str = "private";
+
+/// What no public host has as its address (IANA special-purpose address registries).
+const PRIVATE_NETWORKS: [(IpAddr, u8); 22] = [
+    v4([0, 0, 0, 0], 8),           // this network, unspecified
+    v4([10, 0, 0, 0], 8),          // private use (RFC 1918)
+    v4([100, 64, 0, 0], 10),       // carrier-grade NAT (RFC 6598)
+    v4([127, 0, 0, 0], 8),         // loopback
+    v4([169, 254, 0, 0], 16),      // link-local, metadata services of clouds
+    v4([172, 16, 0, 0], 12),       // private use (RFC 1918)
+    v4([192, 0, 0, 0], 24),        // protocol assignments
+    v4([192, 0, 2, 0], 24),        // documentation
+    v4([192, 168, 0, 0], 16),      // private use (RFC 1918)
+    v4([198, 18, 0, 0], 15),       // benchmarks
+    v4([198, 51, 100, 0], 24),     // documentation
+    v4([203, 0, 113, 0], 24),      // documentation
+    v4([224, 0, 0, 0], 4),         // multicast
+    v4([240, 0, 0, 0], 4),         // reserved, broadcast
+    v6([0, 0, 0, 0], 96),          // unspecified, loopback, IPv4-compatible
+    v6([0x64, 0xff9b, 1, 0], 48),  // local-use translation (RFC 8215)
+    v6([0x100, 0, 0, 0], 64),      // discard-only
+    v6([0x2001, 0xdb8, 0, 0], 32), // documentation
+    v6([0xfc00, 0, 0, 0], 7),      // unique local
+    v6([0xfe80, 0, 0, 0], 10),     // link-local
+    v6([0xfec0, 0, 0, 0], 10),     // site-local (deprecated)
+    v6([0xff00, 0, 0, 0], 8),      // multicast
+];
+
+const fn v4(octets: [u8; 4], length: u8) -> (IpAddr, u8) {
+    let [a, b, c, d] = octets;
+    (IpAddr::V4(Ipv4Addr::new(a, b, c, d)), length)
+}
+
+const fn v6(head: [u16; 4], length: u8) -> (IpAddr, u8) {
+    let [a, b, c, d] = head;
+    (IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)), length)
+}
+
+/// One rule. See the [module](self) for its text form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessRule {
+    denies: bool,
+    /// Empty: any address.
+    addresses: Vec<RangeInclusive<IpAddr>>,
+    ports: RangeInclusive<u16>,
+}
+
+impl AccessRule {
+    /// All addresses that no public host has: unspecified, loopback, private and unique local,
+    /// link-local, carrier-grade NAT, multicast, documentation, reserved. On any port.
+    #[must_use]
+    pub fn private() -> Self {
+        let addresses = PRIVATE_NETWORKS.iter().map(|(address, length)| network(*address, *length));
+        Self { denies: false, addresses: addresses.collect(), ports: ANY_PORT }
+    }
+
+    /// The deny rule for what this rule matches.
+    #[must_use]
+    pub fn denying(self) -> Self {
+        Self { denies: true, ..self }
+    }
+
+    fn matches(&self, address: SocketAddr) -> bool {
+        let ip = address.ip();
+        self.ports.contains(&address.port())
+            && (self.has_any_address() || self.addresses.iter().any(|range| range.contains(&ip)))
+    }
+
+    fn has_any_address(&self) -> bool {
+        self.addresses.is_empty()
+    }
+}
+
+const ANY_PORT: RangeInclusive<u16> = 0..=u16::MAX;
+
+/// A list of rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessRules {
+    rules: Vec<AccessRule>,
+}
+
+/// What can be said about a target before its name is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Every address that it can have is allowed.
+    Allowed,
+    /// No address that it can have is allowed.
+    Denied,
+    /// Its addresses decide.
+    NeedsLookup,
+}
+
+impl AccessRules {
+    /// Whether `address` may be used.
+    #[must_use]
+    pub fn allows(&self, address: SocketAddr) -> bool {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let (mut has_allow_rules, mut is_allowed) = (false, false);
+        for rule in &self.rules {
+            if rule.denies && rule.matches(address) {
+                return false;
+            }
+            has_allow_rules |= !rule.denies;
+            is_allowed |= !rule.denies && rule.matches(address);
+        }
+        is_allowed || !has_allow_rules
+    }
+
+    /// Judges a target as far as that is possible without looking its name up.
+    #[must_use]
+    pub fn judge(&self, target: &TargetAddr) -> Verdict {
+        match target.host {
+            Host::Ip(ip) if self.allows(SocketAddr::new(ip, target.port)) => Verdict::Allowed,
+            Host::Ip(_) => Verdict::Denied,
+            Host::Name(_) => self.judge_port(target.port),
+        }
+    }
+
+    fn judge_port(&self, port: u16) -> Verdict {
+        let concerned = || self.rules.iter().filter(|rule| rule.ports.contains(&port));
+        let mut denying = concerned().filter(|rule| rule.denies);
+        let allowing = || concerned().filter(|rule| !rule.denies);
+        let has_allow_rules = self.rules.iter().any(|rule| !rule.denies);
+        if denying.clone().any(AccessRule::has_any_address)
+            || (has_allow_rules && allowing().next().is_none())
+        {
+            return Verdict::Denied;
+        }
+        let allows_any = !has_allow_rules || allowing().any(AccessRule::has_any_address);
+        if denying.next().is_none() && allows_any { Verdict::Allowed } else { Verdict::NeedsLookup }
+    }
+}
+
+impl FromIterator<AccessRule> for AccessRules {
+    fn from_iter<I: IntoIterator<Item = AccessRule>>(rules: I) -> Self {
+        Self { rules: rules.into_iter().collect() }
+    }
+}
+
+/// Why a text is no [`AccessRule`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RuleError {
+    /// There is nothing, or nothing behind the `!`.
+    #[error("the access rule is empty")]
+    Empty,
+    /// The part before the ports is none of the known forms.
+    #[error("'{0}' is no address, network or range of addresses")]
+    Addresses(String),
+    /// The part behind the last colon is no port and no range of ports.
+    #[error("'{0}' is no port and no range of ports")]
+    Ports(String),
+    /// The last colon could belong to an IPv6 address.
+    #[error("'{0}' could be an IPv6 address, or one with a port: put the address in brackets")]
+    Ambiguous(String),
+}
+
+impl FromStr for AccessRule {
+    type Err = RuleError;
+
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        let (denies, text) = match text.strip_prefix('!') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        if text.is_empty() {
+            return Err(RuleError::Empty);
+        }
+        let rule = match text.rsplit_once(':') {
+            // A colon within brackets is none before ports.
+            Some((_, behind)) if behind.ends_with(']') => without_ports(text),
+            None => without_ports(text),
+            Some((addresses, ports)) => {
+                let rule = with_ports(addresses, ports);
+                let may_be_address = addresses.contains(':') && !addresses.starts_with('[');
+                match without_ports(text) {
+                    Ok(_) if may_be_address && rule.is_ok() => Err(RuleError::Ambiguous(text.to_owned())),
+                    Ok(other) if may_be_address => Ok(other),
+                    Ok(_) | Err(_) => rule,
+                }
+            }
+        };
+        rule.map(|rule| Self { denies, ..rule })
+    }
+}
+
+fn without_ports(text: &str) -> Result<AccessRule, RuleError> {
+    Ok(AccessRule { denies: false, addresses: addresses(text)?, ports: ANY_PORT })
+}
+
+fn with_ports(text: &str, ports: &str) -> Result<AccessRule, RuleError> {
+    Ok(AccessRule { denies: false, addresses: addresses(text)?, ports: port_range(ports)? })
+}
+
+fn port_range(text: &str) -> Result<RangeInclusive<u16>, RuleError> {
+    if text.is_empty() {
+        return Ok(ANY_PORT);
+    }
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    match (number(low), number(high)) {
+        (Some(low), Some(high)) if low <= high => Ok(low..=high),
+        _ => Err(RuleError::Ports(text.to_owned())),
+    }
+}
+
+/// A decimal number without a sign.
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+fn addresses(text: &str) -> Result<Vec<RangeInclusive<IpAddr>>, RuleError> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    if text.eq_ignore_ascii_case(PRIVATE) {
+        return Ok(AccessRule::private().addresses);
+    }
+    let bare = text.strip_prefix('[').map_or(Some(text), |text| text.strip_suffix(']'));
+    let range = bare.and_then(address_range).ok_or_else(|| RuleError::Addresses(text.to_owned()))?;
+    Ok(vec![range])
+}
+
+/// `a`, `a/length`, `a-b` or, for IPv4, `a-last octet`.
+fn address_range(text: &str) -> Option<RangeInclusive<IpAddr>> {
+    if let Some((address, length)) = text.split_once('/') {
+        let (address, length): (IpAddr, u8) = (address.parse().ok()?, number(length)?);
+        return (length <= width(address)).then(|| network(address, length));
+    }
+    let Some((low, high)) = text.split_once('-') else {
+        let address = text.parse::<IpAddr>().ok()?.to_canonical();
+        return Some(address..=address);
+    };
+    let low = low.parse::<IpAddr>().ok()?.to_canonical();
+    let high = match (low, number::<u8>(high)) {
+        (IpAddr::V4(low), Some(last)) => {
+            let [a, b, c, _] = low.octets();
+            IpAddr::from([a, b, c, last])
+        }
+        _ => high.parse::<IpAddr>().ok()?.to_canonical(),
+    };
+    (low.is_ipv4() == high.is_ipv4() && low <= high).then_some(low..=high)
+}
+
+/// How many bits an address has.
+const fn width(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+/// The addresses that share their first `length` bits with `address`.
+fn network(address: IpAddr, length: u8) -> RangeInclusive<IpAddr> {
+    match address {
+        IpAddr::V4(address) => {
+            let host = u32::MAX.checked_shr(length.into()).unwrap_or(0);
+            let bits = address.to_bits();
+            Ipv4Addr::from_bits(bits & !host).into()..=Ipv4Addr::from_bits(bits | host).into()
+        }
+        IpAddr::V6(address) => {
+            if let (Some(mapped), 96..) = (address.to_ipv4_mapped(), length) {
+                return network(mapped.into(), length - 96);
+            }
+            let host = u128::MAX.checked_shr(length.into()).unwrap_or(0);
+            let bits = address.to_bits();
+            Ipv6Addr::from_bits(bits & !host).into()..=Ipv6Addr::from_bits(bits | host).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+use std::net::SocketAddr;
+
+use super::{AccessRule, AccessRules, RuleError, Verdict};
+
+fn rules(texts: &[&str]) -> AccessRules {
+    texts.iter().map(|text| text.parse::<AccessRule>().unwrap()).collect()
+}
+
+fn allows(rules: &AccessRules, address: &str) -> bool {
+    rules.allows(address.parse::<SocketAddr>().unwrap())
+}
+
+fn judge(rules: &AccessRules, target: &str) -> Verdict {
+    rules.judge(&target.parse().unwrap())
+}
+
+#[test]
+fn each_form_matches_what_it_says_and_nothing_beside_it() {
+    for (rule, inside, outside) in [
+        ("10.0.0.0/8:80", ["10.0.0.0:80", "10.255.255.255:80"], ["11.0.0.0:80", "10.0.0.0:81"]),
+        ("10.1.2.3/8", ["10.0.0.0:1", "10.9.9.9:9"], ["9.255.255.255:1", "[::a00:1]:1"]),
+        ("192.0.2.7:", ["192.0.2.7:1", "[::ffff:192.0.2.7]:2"], ["192.0.2.6:1", "192.0.2.8:1"]),
+        ("192.0.2.7-20:1-2", ["192.0.2.7:1", "192.0.2.20:2"], ["192.0.2.21:1", "192.0.2.7:3"]),
+        ("192.0.2.7-192.0.3.1", ["192.0.2.255:1", "192.0.3.1:1"], ["192.0.3.2:1", "192.0.2.6:1"]),
+        (":443", ["1.2.3.4:443", "[2001:db8::1]:443"], ["1.2.3.4:442", "[2001:db8::1]:444"]),
+        ("0.0.0.0/0", ["255.255.255.255:1", "0.0.0.0:1"], ["[::1]:1", "[2001:db8::1]:1"]),
+        ("::/0", ["[::1]:1", "[2001:db8::1]:1"], ["1.2.3.4:1", "[::ffff:1.2.3.4]:1"]),
+        ("::ffff:10.0.0.0/104", ["10.1.1.1:1", "[::ffff:10.1.1.1]:1"], ["11.0.0.0:1", "[::10.1.1.1]:1"]),
+        ("[::1]:80", ["[::1]:80", "[0::1]:80"], ["[::1]:81", "[::2]:80"]),
+        ("fe80::/10", ["[fe80::1]:1", "[febf::1]:1"], ["[fec0::1]:1", "[::1]:1"]),
+        (
+            "2001:db8::/32:443",
+            ["[2001:db8::1]:443", "[2001:db8:ffff::]:443"],
+            ["[2001:db9::]:443", "[2001:db8::]:1"],
+        ),
+        (
+            "[2001:db8::1-2001:db8::5]:80",
+            ["[2001:db8::1]:80", "[2001:db8::5]:80"],
+            ["[2001:db8::6]:80", "1.1.1.1:80"],
+        ),
+        ("private:80", ["127.0.0.1:80", "[fd00::1]:80"], ["127.0.0.1:81", "8.8.8.8:80"]),
+        (":", ["1.2.3.4:1", "[::1]:65535"], ["", ""]),
+    ] {
+        let rules = rules(&[rule]);
+        for address in inside {
+            assert!(allows(&rules, address), "{rule} has {address}");
+        }
+        for address in outside.into_iter().filter(|address| !address.is_empty()) {
+            assert!(!allows(&rules, address), "{rule} lacks {address}");
+        }
+    }
+}
+
+#[test]
+fn private_covers_what_must_not_be_reached_from_outside_and_no_public_host() {
+    let public_only = rules(&["!private"]);
+    for address in [
+        "0.0.0.0",
+        "127.0.0.1",
+        "10.1.1.1",
+        "172.31.255.255",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "255.255.255.255",
+        "224.0.0.1",
+        "[::]",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[fc00::1]",
+        "[fdff::1]",
+        "[fe80::1]",
+        "[ff02::1]",
+    ] {
+        assert!(!allows(&public_only, &format!("{address}:80")), "{address} is private");
+    }
+    for address in [
+        "1.1.1.1",
+        "9.255.255.255",
+        "11.0.0.0",
+        "100.63.255.255",
+        "100.128.0.0",
+        "172.15.255.255",
+        "172.32.0.0",
+        "192.167.255.255",
+        "223.255.255.255",
+        "[2606:4700:4700::1111]",
+        "[64:ff9b::101:101]",
+    ] {
+        assert!(allows(&public_only, &format!("{address}:80")), "{address} is public");
+    }
+}
+
+#[test]
+fn deny_rules_win_and_a_list_of_them_allows_the_rest() {
+    assert!(allows(&AccessRules::default(), "127.0.0.1:1"), "an empty list allows all");
+    let mixed = rules(&["10.0.0.0/8", "!10.0.0.1", ":53"]);
+    assert!(allows(&mixed, "10.0.0.2:1") && allows(&mixed, "8.8.8.8:53"));
+    assert!(!allows(&mixed, "10.0.0.1:53") && !allows(&mixed, "8.8.8.8:54"));
+    let deny_only = rules(&["!:25"]);
+    assert!(allows(&deny_only, "10.0.0.1:24") && !allows(&deny_only, "10.0.0.1:25"));
+    assert_eq!(rules(&["!private"]), [AccessRule::private().denying()].into_iter().collect());
+}
+
+#[test]
+fn names_are_looked_up_only_where_addresses_decide() {
+    for (list, expected) in [
+        (&[][..], Verdict::Allowed),
+        (&[":80"], Verdict::Allowed),
+        (&[":443"], Verdict::Denied),
+        (&["!:80"], Verdict::Denied),
+        (&["!:443"], Verdict::Allowed),
+        (&["10.0.0.0/8"], Verdict::NeedsLookup),
+        (&["10.0.0.0/8:443"], Verdict::Denied),
+        (&["10.0.0.0/8:443", ":80"], Verdict::Allowed),
+        (&["!private"], Verdict::NeedsLookup),
+        (&["!private:443"], Verdict::Allowed),
+        (&["!private", ":443"], Verdict::Denied),
+        (&["!private", ":80"], Verdict::NeedsLookup),
+    ] {
+        assert_eq!(judge(&rules(list), "example.test:80"), expected, "{list:?}");
+    }
+    assert_eq!(judge(&rules(&["10.0.0.0/8"]), "10.0.0.1:80"), Verdict::Allowed);
+    assert_eq!(judge(&rules(&["10.0.0.0/8"]), "11.0.0.1:80"), Verdict::Denied);
+}
+
+#[test]
+fn what_is_no_rule_is_explained() {
+    let error = |text: &str| text.parse::<AccessRule>().unwrap_err();
+    for text in ["", "!"] {
+        assert_eq!(error(text), RuleError::Empty);
+    }
+    for text in
+        ["example.com:80", "80", "10.0.0.0/33", "10.0.0.1-9.0.0.1", "1.2.3.4-300", "[::1:80", "::1-1.2.3.4"]
+    {
+        assert!(matches!(error(text), RuleError::Addresses(_)), "{text}: {:?}", error(text));
+    }
+    for text in ["10.0.0.1:65536", "10.0.0.1:80-79", "10.0.0.1:+80", "10.0.0.1:-", ":http"] {
+        assert!(matches!(error(text), RuleError::Ports(_)), "{text}: {:?}", error(text));
+    }
+    assert_eq!(error("::1:80"), RuleError::Ambiguous("::1:80".into()));
+}
