@@ -194,6 +194,11 @@ pub struct Timeouts {
     pub udp_idle: Duration,
     /// How long a looked-up name is used for the datagrams of an association. Default 30 s.
     pub udp_name: Duration,
+    /// How long the channels of a lost link wait for the client to come back (`--transport-grace`);
+    /// zero resets them at once, as it is towards other programs. Default 30 s (real).
+    pub transport_grace: Duration,
+    /// How long messages may go unacknowledged between peers with sessions. Default 100 ms.
+    pub acknowledge: Duration,
 }
 
 impl Default for Timeouts {
@@ -217,6 +222,8 @@ impl Default for Timeouts {
             stall: Duration::from_secs(10),
             udp_idle: Duration::from_secs(300),
             udp_name: Duration::from_secs(30),
+            transport_grace: Duration::from_secs(30),
+            acknowledge: Duration::from_millis(100),
         }
     }
 }
@@ -267,6 +274,19 @@ pub struct Limits {
     pub udp_link_bytes: usize,
     /// Names that a UDP association remembers. Default 64.
     pub udp_names: usize,
+    /// What a link with a session may keep of sent messages that are not acknowledged. When it is
+    /// full, nothing more is sent. Default 4 MiB.
+    pub session_log: usize,
+    /// What that may grow to while the log, not the link, is what stops sending. Default 32 MiB.
+    pub session_log_max: usize,
+    /// By how much the logs of all links together may have grown. Default 256 MiB.
+    pub session_log_growth: usize,
+    /// Lost links whose channels may wait for the client to come back; those of more are reset at
+    /// once. Default 4096.
+    pub suspended_links: usize,
+    /// Bytes that may wait in them when they are lost: to be sent, to be acknowledged, for sockets.
+    /// Default 512 MiB.
+    pub suspended_bytes: usize,
 }
 
 impl Limits {
@@ -304,6 +324,11 @@ impl Default for Limits {
             udp_queue_bytes: 2 * MIB,
             udp_link_bytes: 32 * MIB,
             udp_names: 64,
+            session_log: 4 * MIB,
+            session_log_max: 32 * MIB,
+            session_log_growth: 256 * MIB,
+            suspended_links: 4096,
+            suspended_bytes: 512 * MIB,
         }
     }
 }
@@ -317,19 +342,22 @@ pub struct ExtensionConfig {
     pub window: u32,
     /// Tell the other side about EOF in one direction. Default true.
     pub finish: bool,
+    /// Let channels survive the loss of their link, for up to [`Timeouts::transport_grace`]. Default
+    /// true.
+    pub session: bool,
 }
 
 impl ExtensionConfig {
     /// Nothing: behave as towards an old peer.
     #[must_use]
     pub const fn none() -> Self {
-        Self { window: 0, finish: false }
+        Self { window: 0, finish: false, session: false }
     }
 }
 
 impl Default for ExtensionConfig {
     fn default() -> Self {
-        Self { window: 1024 * 1024, finish: true }
+        Self { window: 1024 * 1024, finish: true, session: true }
     }
 }
 

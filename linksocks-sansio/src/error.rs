@@ -136,6 +136,9 @@ pub enum LinkError {
     /// The connection broke.
     #[error("connection lost: {0}")]
     Lost(SocketError),
+    /// The client has come back on another link, which goes on with the session.
+    #[error("replaced by a new connection of the client")]
+    Replaced,
     /// We are shutting down.
     #[error("shutting down")]
     Shutdown,
@@ -213,6 +216,9 @@ pub enum ChannelError {
     /// The link is gone.
     #[error("link lost")]
     LinkLost,
+    /// The link is gone, and its session is over.
+    #[error("link lost: {0}")]
+    SessionLost(SessionError),
     /// A stalled reader while the receive budget was full.
     #[error("receive queue overflow")]
     Overflow,
@@ -228,6 +234,26 @@ pub enum ChannelError {
     /// There was no datagram for so long.
     #[error("no datagram for {} s", .0.as_secs())]
     Idle(Duration),
+    /// We are shutting down.
+    #[error("shutting down")]
+    Shutdown,
+}
+
+/// Why the channels of a lost link don't go on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
+pub enum SessionError {
+    /// The client was not back in time.
+    #[error("not restored within {} s", .0.as_secs_f64())]
+    Expired(Duration),
+    /// The server does not know the session: it was restarted, or has given it up.
+    #[error("the server does not know the session any more")]
+    Unknown,
+    /// The client will not take the session up again.
+    #[error("given up by the client")]
+    Abandoned,
+    /// The peer can't have received what it says.
+    #[error("the message counts of both sides disagree")]
+    Diverged,
     /// We are shutting down.
     #[error("shutting down")]
     Shutdown,

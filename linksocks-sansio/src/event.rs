@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::error::{ChannelError, LinkError};
+use crate::error::{ChannelError, LinkError, SessionError};
 use crate::ids::{LinkId, SocketId};
 use crate::io::ChannelRef;
 use crate::link::Extensions;
@@ -75,6 +75,31 @@ pub enum Event {
         error: LinkError,
         /// When the next attempt follows, if one does.
         retry_in: Option<Duration>,
+    },
+    /// A link is lost, but its channels wait for the client to come back.
+    LinkSuspended {
+        /// The link; its id is dead.
+        link: LinkId,
+        /// How many channels wait, UDP associations among them.
+        channels: usize,
+        /// For how long.
+        grace: Duration,
+    },
+    /// The client is back, and the channels of the lost link go on where they were.
+    LinkResumed {
+        /// The new link.
+        link: LinkId,
+        /// How many channels.
+        channels: usize,
+        /// How many messages of this side have to be sent again.
+        replayed: usize,
+    },
+    /// The channels of a lost link wait no longer; they are reset.
+    SessionLost {
+        /// How many channels waited.
+        channels: usize,
+        /// Why.
+        error: SessionError,
     },
     /// The first pong of a link has come.
     LinkLatency {

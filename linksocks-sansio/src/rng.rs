@@ -15,7 +15,8 @@ impl EngineRng {
         Self(ChaCha12Rng::from_seed(seed))
     }
 
-    fn bytes(&mut self) -> [u8; 16] {
+    /// Random bytes.
+    pub(crate) fn bytes(&mut self) -> [u8; 16] {
         let mut bytes = [0; 16];
         self.0.fill_bytes(&mut bytes);
         bytes

@@ -125,6 +125,24 @@ impl fmt::Debug for TokenDigest {
     }
 }
 
+/// Proves that a peer owns a session.
+#[derive(Clone)]
+pub(crate) struct SessionSecret(pub(crate) [u8; 16]);
+
+impl PartialEq for SessionSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for SessionSecret {}
+
+impl fmt::Debug for SessionSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionSecret(..)")
+    }
+}
+
 /// User name and password of the SOCKS side (RFC 1929); `Debug` shows only the name.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {

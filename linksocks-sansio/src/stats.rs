@@ -19,10 +19,16 @@ pub struct Stats {
     pub send_queued: usize,
     /// Bytes of datagrams that wait, in both directions.
     pub datagrams_queued: usize,
+    /// Lost links whose channels wait for the client to come back; they count as links.
+    pub suspended_links: usize,
+    /// Bytes of sent messages that are kept until the peer has acknowledged them.
+    pub session_logs: usize,
     /// Total of channels ever opened.
     pub channels_opened: u64,
     /// Total of channels that ended with an error.
     pub channels_failed: u64,
+    /// Total of lost links that were taken up by new ones, with their channels.
+    pub links_resumed: u64,
     /// Total of payload bytes sent to peers.
     pub bytes_sent: u64,
     /// Total of payload bytes received from peers.

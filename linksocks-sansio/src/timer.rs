@@ -43,6 +43,10 @@ impl<K: Copy + Ord> TimerQueue<K> {
         }
     }
 
+    pub(crate) fn is_set(&self, key: K) -> bool {
+        self.deadlines.contains_key(&key)
+    }
+
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.queue.first().map(|(deadline, _)| *deadline)

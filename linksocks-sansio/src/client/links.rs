@@ -21,7 +21,9 @@ impl ClientEngine {
 
     /// Opens a link where `route` leads to.
     fn connect_by(&mut self, slot: usize, route: Route) {
-        let offered = Extensions::from_config(&self.relay.config.extensions);
+        let mut offered = Extensions::from_config(&self.relay.config);
+        // Without another link there is nothing to wait for.
+        offered.session &= self.config.reconnect;
         let link = self.relay.add_link(LinkEnd::Client { slot }, offered);
         self.relay.tell(Event::LinkConnecting { link });
         let rest = route.deadline.saturating_duration_since(self.relay.now);
@@ -61,7 +63,7 @@ impl ClientEngine {
         link.extensions = link.extensions.and(answer);
         if !self.config.server.authenticates_by_url() {
             let auth = Auth { token: self.token.clone(), reverse: false, instance: self.instance };
-            self.relay.send_control(id, auth.encode());
+            self.relay.send_prelude(id, auth.encode());
         }
     }
 

@@ -7,6 +7,10 @@ use bytes::Bytes;
 /// Above this a peer that makes us answer, but takes no answers, is not listened to.
 const CONGESTED: usize = 1024 * 1024;
 
+/// A peer is listened to in spite of that while it owes us acknowledgements. This is far more than
+/// what it can make us answer before it has sent them.
+const OVERRUN: usize = 16 * CONGESTED;
+
 /// Control messages in order. A peer whose requests fill it has to read on before it is heard again.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
@@ -46,5 +50,10 @@ impl Control {
     /// Whether too much waits to read on.
     pub(crate) fn is_congested(&self) -> bool {
         self.bytes > CONGESTED
+    }
+
+    /// Whether more waits than any honest peer can cause.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.bytes > OVERRUN
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::config::ExtensionConfig;
+use crate::config::RelayConfig;
 
 /// The HTTP header of offer and answer.
 pub const EXTENSIONS_HEADER: &str = "LinkSocks-Extensions";
@@ -17,32 +17,42 @@ pub struct Extensions {
     pub window: bool,
     /// EOF in one direction.
     pub finish: bool,
+    /// Channels survive the loss of their link.
+    pub session: bool,
 }
 
 impl Extensions {
     /// What a configuration allows.
     #[must_use]
-    pub(crate) const fn from_config(config: &ExtensionConfig) -> Self {
-        Self { window: config.window > 0, finish: config.finish }
+    pub(crate) fn from_config(config: &RelayConfig) -> Self {
+        Self {
+            window: config.extensions.window > 0,
+            finish: config.extensions.finish,
+            session: config.extensions.session && !config.timeouts.transport_grace.is_zero(),
+        }
     }
 
     /// Reads a comma-separated list; unknown names are skipped.
     #[must_use]
     pub(crate) fn parse(list: &str) -> Self {
         let has = |name: &str| list.split(',').any(|entry| entry.trim().eq_ignore_ascii_case(name));
-        Self { window: has("window"), finish: has("finish") }
+        Self { window: has("window"), finish: has("finish"), session: has("session") }
     }
 
     /// What both sets have.
     #[must_use]
     pub(crate) const fn and(self, other: Self) -> Self {
-        Self { window: self.window && other.window, finish: self.finish && other.finish }
+        Self {
+            window: self.window && other.window,
+            finish: self.finish && other.finish,
+            session: self.session && other.session,
+        }
     }
 
     /// Whether nothing is in the set.
     #[must_use]
     pub const fn is_empty(self) -> bool {
-        !self.window && !self.finish
+        !self.window && !self.finish && !self.session
     }
 
     /// The header value, or `None` for the empty set.
@@ -54,7 +64,7 @@ impl Extensions {
 
 impl fmt::Display for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [(self.window, "window"), (self.finish, "finish")];
+        let names = [(self.window, "window"), (self.finish, "finish"), (self.session, "session")];
         let mut separator = "";
         for (_, name) in names.into_iter().filter(|(present, _)| *present) {
             write!(f, "{separator}{name}")?;
@@ -70,10 +80,10 @@ mod tests {
 
     #[test]
     fn the_text_form_round_trips_and_skips_unknown_names() {
-        let both = Extensions { window: true, finish: true };
-        assert_eq!(both.header().as_deref(), Some("window, finish"));
-        assert_eq!(Extensions::parse("finish,WINDOW , later"), both);
+        let all = Extensions { window: true, finish: true, session: true };
+        assert_eq!(all.header().as_deref(), Some("window, finish, session"));
+        assert_eq!(Extensions::parse("session,finish,WINDOW , later"), all);
         assert_eq!(Extensions::parse("later").header(), None);
-        assert_eq!(both.and(Extensions::parse("finish")), Extensions { window: false, finish: true });
+        assert_eq!(all.and(Extensions::parse("finish")), Extensions::parse("finish"));
     }
 }

@@ -1,27 +1,34 @@
-//! One WebSocket between two peers: offer → authentication → Hello → ready → close.
+//! One WebSocket between two peers: offer → authentication → Hello → ready → close. And what waits
+//! for the next one when it is lost.
 
 mod control;
 mod extensions;
 mod flows;
+mod log;
 mod pace;
 mod receive;
+mod session;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Instant;
+
+use bytes::Bytes;
 
 pub(crate) use control::Control;
 pub use extensions::{EXTENSIONS_HEADER, Extensions};
 pub(crate) use flows::{FlowKey, Flowing, Flows, Turn};
 pub(crate) use pace::Pace;
 pub(crate) use receive::{Crossing, ReceiveBudget, ReceiveCredit};
+pub(crate) use session::{AckDue, Session, SessionId, SessionTicket};
 
 use crate::config::{Limits, RelayConfig};
 use crate::dial::DialKey;
 use crate::ids::{AssociationKey, ChannelId, ChannelKey};
 use crate::io::CloseFrame;
 use crate::relay::{Login, Owner};
+use crate::wire::Ack;
 
 /// Which end of a link we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +48,13 @@ pub(crate) enum LinkPhase {
     Authenticating,
     /// Authenticated with extensions; the peer's Hello has not come.
     AwaitingHello,
+    /// A client has asked to go on with the session of a lost link; the answer has not come.
+    Resuming,
     /// Channels may be opened.
     Ready,
+    /// There is no WebSocket: what a lost link has left waits for another one to take it over. The
+    /// driver knows nothing of this link.
+    Suspended,
     /// The last messages go out, then the close frame.
     Closing,
     /// The driver has been told to close.
@@ -58,6 +70,8 @@ pub(crate) struct Link {
     pub(crate) extensions: Extensions,
     /// The window that the peer grants to each channel.
     pub(crate) peer_window: Option<u32>,
+    /// Messages of the time before channels, which go before everything else.
+    pub(crate) prelude: VecDeque<Bytes>,
     /// Messages that go before all Data.
     pub(crate) control: Control,
     pub(crate) flows: Flows,
@@ -80,6 +94,8 @@ pub(crate) struct Link {
     pub(crate) login: Option<Login>,
     /// Whose channels these are (server, authenticated).
     pub(crate) owner: Option<Owner>,
+    /// With the session extension, once there have been Hellos.
+    pub(crate) session: Option<Session>,
 }
 
 impl Link {
@@ -89,6 +105,7 @@ impl Link {
             phase: LinkPhase::Opening,
             extensions,
             peer_window: None,
+            prelude: VecDeque::new(),
             control: Control::default(),
             flows: Flows::default(),
             pace: Pace::new(&config.limits),
@@ -104,6 +121,7 @@ impl Link {
             dial: None,
             login: None,
             owner: None,
+            session: None,
         }
     }
 
@@ -116,23 +134,75 @@ impl Link {
         matches!(self.phase, LinkPhase::Closing | LinkPhase::Closed)
     }
 
+    /// Whether its channels wait for another link.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.phase == LinkPhase::Suspended
+    }
+
+    /// Whether messages may still be queued.
+    pub(crate) fn takes_messages(&self) -> bool {
+        !matches!(self.phase, LinkPhase::Opening | LinkPhase::Closed)
+    }
+
     /// Whether messages may still be sent.
     pub(crate) fn is_sending(&self) -> bool {
-        !matches!(self.phase, LinkPhase::Opening | LinkPhase::Closed)
+        self.takes_messages() && !self.is_suspended()
+    }
+
+    /// Whether there may be something to send.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.control.is_empty() || !self.flows.is_empty() || self.replays() > 0
+    }
+
+    /// How many messages of the session have to be sent again.
+    pub(crate) fn replays(&self) -> usize {
+        self.session.as_ref().map_or(0, |session| session.log.replays())
+    }
+
+    /// Whether nothing more may be sent before the peer has acknowledged some of it.
+    pub(crate) fn is_log_full(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.log.is_full())
+    }
+
+    /// Takes the next message that does not count in a session, or did already.
+    pub(crate) fn next_uncounted(&mut self) -> Option<Bytes> {
+        if let Some(message) = self.prelude.pop_front() {
+            return Some(message);
+        }
+        let session = self.session.as_mut().filter(|_| self.phase == LinkPhase::Ready)?;
+        match session.take_ack() {
+            Some(received) => Some(Ack { received }.encode()),
+            None => session.log.next_replay(),
+        }
     }
 
     /// Whether we don't read what the peer sends, so that its silence means nothing.
     pub(crate) fn is_deaf(&self) -> bool {
-        self.budget.is_paused() || self.control.is_congested()
+        // While the log is full, reading on is what empties it.
+        let congested = self.control.is_congested() && !self.is_log_full();
+        self.is_suspended() || self.budget.is_paused() || congested
+    }
+
+    /// Hands over what does not depend on the WebSocket. Channels have to be told.
+    pub(crate) fn bequeath(&mut self, heir: &mut Self) {
+        debug_assert!(heir.channels.is_empty() && heir.control.is_empty(), "the heir is new");
+        heir.control = std::mem::take(&mut self.control);
+        heir.flows = std::mem::take(&mut self.flows);
+        heir.channels = std::mem::take(&mut self.channels);
+        heir.associations = std::mem::take(&mut self.associations);
+        std::mem::swap(&mut heir.budget, &mut self.budget);
+        heir.session = self.session.take();
     }
 
     /// The window for reading from the link: small until the peer is known.
     pub(crate) fn receive_window(&self, limits: &Limits) -> usize {
         match self.phase {
-            LinkPhase::AwaitingHello | LinkPhase::Ready => limits.link_receive_window,
-            LinkPhase::Opening | LinkPhase::Authenticating | LinkPhase::Closing | LinkPhase::Closed => {
-                Limits::MAX_UNAUTHENTICATED_MESSAGE
-            }
+            LinkPhase::AwaitingHello | LinkPhase::Resuming | LinkPhase::Ready => limits.link_receive_window,
+            LinkPhase::Opening
+            | LinkPhase::Authenticating
+            | LinkPhase::Suspended
+            | LinkPhase::Closing
+            | LinkPhase::Closed => Limits::MAX_UNAUTHENTICATED_MESSAGE,
         }
     }
 

@@ -84,6 +84,11 @@ impl Pace {
         self.interval.get_or_insert((now, 0));
     }
 
+    /// Something else than the link holds messages up: what is written now tells nothing of the rate.
+    pub(crate) fn on_held_back(&mut self) {
+        self.interval = None;
+    }
+
     /// The network took `bytes`. `backlog`: whether more waits.
     pub(crate) fn on_written(&mut self, now: Instant, bytes: usize, backlog: bool) {
         self.in_flight = self.in_flight.saturating_sub(bytes);

@@ -12,7 +12,7 @@ use crate::ids::LinkId;
 use crate::io::{Action, CloseFrame, FrameViolation, LinkClose, MAX_CLOSE_REASON, Output, receive_cost};
 use crate::link::{Extensions, Link, LinkEnd, LinkPhase};
 use crate::socks5::TargetError;
-use crate::wire::{self, DecodeError, Hello, Message};
+use crate::wire::{self, DecodeError, Hello, Message, SessionHello};
 
 /// WebSocket close codes (RFC 6455 section 7.4.1, IANA registry) that we send.
 pub(crate) mod close_code {
@@ -68,8 +68,8 @@ impl Relay {
         } else {
             link.phase = LinkPhase::AwaitingHello;
             if matches!(link.end, LinkEnd::Server { .. }) {
-                let hello = self.hello(id);
-                self.send_control(id, hello);
+                let session = self.offer_session(id);
+                self.send_hello(id, session);
             }
         }
         self.grant_receive(id);
@@ -83,13 +83,13 @@ impl Relay {
         }
     }
 
-    fn hello(&self, id: LinkId) -> Bytes {
+    pub(super) fn send_hello(&mut self, id: LinkId, session: Option<SessionHello>) {
         let extensions = self.links.get(id).map_or_else(Extensions::default, |link| link.extensions);
         let window = extensions.window.then_some(self.config.extensions.window);
-        Hello { window, finish: extensions.finish, session: None }.encode()
+        self.send_prelude(id, Hello { window, finish: extensions.finish, session }.encode());
     }
 
-    /// The first message on a link with extensions.
+    /// The first message on a link with extensions, or the second on one that goes on with a session.
     pub(crate) fn on_hello(&mut self, id: LinkId, message: &Message) {
         let Some(link) = self.links.get_mut(id) else { return };
         let Message::Hello(hello) = message else {
@@ -100,22 +100,33 @@ impl Relay {
             Some(window) => !link.extensions.window || window >= MIN_WINDOW,
             None => !link.extensions.window,
         };
-        if !window_fits || (link.extensions.finish && !hello.finish) {
+        let extensions = link.extensions;
+        let lacks_finish = extensions.finish && !hello.finish;
+        let session = hello.session.as_ref().filter(|_| extensions.session);
+        if !window_fits || lacks_finish || extensions.session && session.is_none() {
             self.protocol_error(id, "the Hello lacks what was agreed on".to_owned());
             return;
         }
-        link.peer_window = hello.window.filter(|_| link.extensions.window);
-        if matches!(link.end, LinkEnd::Client { .. }) {
-            let hello = self.hello(id);
-            self.send_control(id, hello);
+        link.peer_window = hello.window.filter(|_| extensions.window);
+        match (link.end, link.phase, session) {
+            (LinkEnd::Server { .. }, _, None) => self.link_ready(id),
+            (LinkEnd::Server { .. }, _, Some(asked)) => self.on_session_request(id, asked),
+            (LinkEnd::Client { .. }, _, None) => {
+                self.send_hello(id, None);
+                self.link_ready(id);
+            }
+            (LinkEnd::Client { slot }, LinkPhase::Resuming, Some(answer)) => {
+                self.on_session_answer(id, slot, answer);
+            }
+            (LinkEnd::Client { slot }, _, Some(offered)) => self.on_session_offer(id, slot, offered),
         }
-        self.link_ready(id);
     }
 
-    fn link_ready(&mut self, id: LinkId) {
+    pub(super) fn link_ready(&mut self, id: LinkId) {
         let Some(link) = self.links.get_mut(id) else { return };
         link.phase = LinkPhase::Ready;
         link.keep_alive.last_heard = self.now;
+        self.begin_session(id);
         self.timers.cancel(Timer::LinkLogin(id));
         self.ping(id);
         let interval = self.config.timeouts.ping_interval.min(self.config.timeouts.link_idle);
@@ -128,10 +139,18 @@ impl Relay {
         let link = self.links.get_mut(id)?;
         link.receive_credit.on_received(receive_cost(message.len()));
         link.keep_alive.last_heard = self.now;
-        if link.phase == LinkPhase::Opening || link.is_ending() {
+        if matches!(link.phase, LinkPhase::Opening | LinkPhase::Suspended) || link.is_ending() {
             return None;
         }
         let phase = link.phase;
+        if link.control.is_overrun() {
+            self.protocol_error(id, "requests without acknowledgements".to_owned());
+            return None;
+        }
+        if phase == LinkPhase::Ready && wire::is_counted(&message) {
+            self.count_received(id, message.len());
+        }
+        let link = self.links.get_mut(id)?;
         if link.extensions.is_empty() && wire::is_extension(&message) {
             self.totals.messages_ignored += 1;
             return None;
@@ -189,6 +208,7 @@ impl Relay {
             },
             Message::Window(window) if extensions.window => self.on_window(id, window),
             Message::Finish(finish) if extensions.finish => self.on_finish(id, finish.channel),
+            Message::Ack(ack) if extensions.session => self.on_ack(id, ack.received),
             Message::Log(log) if matches!(link.end, LinkEnd::Client { .. }) => {
                 let message = wire::cut_text(&log.msg, MAX_LOG).to_owned();
                 let level = wire::cut_text(&log.level, MAX_LOG).to_owned();
@@ -223,7 +243,7 @@ impl Relay {
     pub(crate) fn grant_receive(&mut self, id: LinkId) {
         let Some(link) = self.links.get_mut(id) else { return };
         let window = link.receive_window(&self.config.limits);
-        if link.is_deaf() || link.is_ending() {
+        if link.is_deaf() || link.is_suspended() || link.is_ending() {
             return;
         }
         if let Some(bytes) = link.receive_credit.top_up(window) {
@@ -259,9 +279,10 @@ impl Relay {
         self.end_link(id, error, Ending::Gone);
     }
 
-    /// Ends a link and everything on it.
+    /// Ends a link and everything on it, unless that may wait for another link.
     pub(crate) fn end_link(&mut self, id: LinkId, error: LinkError, ending: Ending) {
-        let Some(link) = self.links.get_mut(id) else { return };
+        let may_wait = self.may_suspend(id, &error);
+        let Some(link) = self.links.get_mut(id).filter(|link| !link.is_suspended()) else { return };
         if link.is_ending() {
             if matches!(ending, Ending::Gone) {
                 self.forget_link(id);
@@ -269,17 +290,14 @@ impl Relay {
             return;
         }
         let opening = link.phase == LinkPhase::Opening;
-        let authenticated = matches!(link.phase, LinkPhase::AwaitingHello | LinkPhase::Ready);
+        let authenticated =
+            matches!(link.phase, LinkPhase::AwaitingHello | LinkPhase::Resuming | LinkPhase::Ready);
         let (end, dial) = (link.end, link.dial.take());
         link.phase = LinkPhase::Closing;
-        let channels: Vec<_> = link.channels.values().copied().collect();
-        let associations: Vec<_> = link.associations.values().copied().collect();
-        self.detach_waiting(id);
-        for channel in channels {
-            self.abort_channel(channel, ChannelError::LinkLost);
-        }
-        for association in associations {
-            self.abort_association(association, ChannelError::LinkLost);
+        if may_wait {
+            self.suspend(id);
+        } else {
+            self.abort_all(id, &ChannelError::LinkLost);
         }
         self.timers.cancel(Timer::LinkLogin(id));
         self.timers.cancel(Timer::LinkKeepAlive(id));
@@ -305,7 +323,22 @@ impl Relay {
         self.notices.push_back(Notice::LinkDown { link: id, end, authenticated, error });
     }
 
-    fn forget_owner(&mut self, owner: Owner) {
+    /// Ends all channels of a link that is ending, and its session.
+    pub(super) fn abort_all(&mut self, id: LinkId, error: &ChannelError) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        let channels: Vec<_> = link.channels.values().copied().collect();
+        let associations: Vec<_> = link.associations.values().copied().collect();
+        self.detach_waiting(id);
+        for channel in channels {
+            self.abort_channel(channel, error.clone());
+        }
+        for association in associations {
+            self.abort_association(association, error.clone());
+        }
+        self.forget_session(id);
+    }
+
+    pub(super) fn forget_owner(&mut self, owner: Owner) {
         if let Some(owned) = self.owners.get_mut(&owner) {
             owned.links -= 1;
             if owned.links == 0 {
@@ -334,6 +367,7 @@ impl Relay {
         if let Some(link) = self.links.get_mut(id) {
             link.phase = LinkPhase::Closed;
             link.control.clear();
+            link.prelude.clear();
             self.timers.cancel(Timer::LinkClose(id));
             let linger = self.config.timeouts.link_close;
             self.act(Action::CloseLink { link: id, close, linger });
@@ -360,7 +394,7 @@ impl Relay {
     }
 
     pub(crate) fn send_auth_failure(&mut self, id: LinkId, error: &str) {
-        self.send_control(id, wire::AuthResponse::Failure { error: error.to_owned() }.encode());
+        self.send_prelude(id, wire::AuthResponse::Failure { error: error.to_owned() }.encode());
     }
 
     fn ping(&mut self, id: LinkId) {
@@ -424,7 +458,8 @@ impl Relay {
             .filter(|(_, link)| !matches!(link.login, Some(Ok(_))))
             .count();
         let crowded = !welcome && unauthenticated >= limits.unauthenticated_links;
-        if self.links.len() >= limits.links || crowded {
+        // Those that wait for this very client must not keep it out.
+        if self.links.len() - self.suspended_links() >= limits.links || crowded {
             return Err("too many links");
         }
         Ok(())

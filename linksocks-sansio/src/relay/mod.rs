@@ -17,6 +17,7 @@ mod memory;
 mod opening;
 mod role;
 mod send;
+mod sessions;
 mod shutdown;
 mod socks;
 mod streams;
@@ -48,6 +49,7 @@ use crate::wire::gzip::Deflate;
 use dials::Dialing;
 use early::EarlyData;
 use http::{HttpSession, HttpWork};
+use sessions::Sessions;
 use shutdown::Shutdown;
 use socks::Protocol;
 
@@ -87,6 +89,10 @@ pub(crate) enum Timer {
     LinkKeepAlive(LinkId),
     /// A closing link has had its time.
     LinkClose(LinkId),
+    /// The peer must be told what has been received.
+    Acknowledge(LinkId),
+    /// A client must have come back.
+    Grace(LinkId),
     /// A Connect must be answered.
     Response(ChannelKey),
     /// A SOCKS side has seen EOF and the dial side has gone quiet.
@@ -133,6 +139,7 @@ impl Timer {
     fn blames_others(self) -> bool {
         match self {
             Self::LinkLogin(_)
+            | Self::Grace(_)
             | Self::Response(_)
             | Self::HalfClose(_)
             | Self::AssociationResponse(_)
@@ -145,6 +152,7 @@ impl Timer {
             Self::LinkKeepAlive(_)
             | Self::Early(_)
             | Self::LinkClose(_)
+            | Self::Acknowledge(_)
             | Self::Batch(_)
             | Self::DialStagger(_)
             | Self::Shutdown
@@ -277,6 +285,7 @@ pub(crate) struct Relay {
     queries: Arena<QueryId, Query>,
     dialing: BTreeMap<Owner, Dialing>,
     owners: BTreeMap<Owner, Owned>,
+    sessions: Sessions,
     outputs: VecDeque<Output>,
     /// Links that may have something to send.
     sendable: VecDeque<LinkId>,
@@ -311,6 +320,7 @@ impl Relay {
             queries: Arena::default(),
             dialing: BTreeMap::new(),
             owners: BTreeMap::new(),
+            sessions: Sessions::default(),
             outputs: VecDeque::new(),
             sendable: VecDeque::new(),
             detached: ReceiveBudget::new(config.limits.link_receive_budget),
@@ -352,6 +362,8 @@ impl Relay {
             Timer::LinkLogin(link) => self.on_login_timeout(link),
             Timer::LinkKeepAlive(link) => self.on_keep_alive(link, due.deadline),
             Timer::LinkClose(link) => self.on_close_timeout(link),
+            Timer::Acknowledge(link) => self.on_ack_timer(link),
+            Timer::Grace(link) => self.on_grace_over(link),
             Timer::Response(channel) => self.on_response_timeout(channel),
             Timer::HalfClose(channel) => self.on_half_close_timeout(channel),
             Timer::Batch(channel) => self.flush(channel),
@@ -453,6 +465,8 @@ impl Relay {
         Stats {
             links: self.links.len(),
             ready_links: self.links.iter().filter(|(_, link)| link.is_ready()).count(),
+            suspended_links: self.suspended_links(),
+            session_logs: self.session_logs(),
             channels: self.channels.len() + self.associations.len(),
             associations: self.associations.len(),
             sockets: self.sockets.len(),

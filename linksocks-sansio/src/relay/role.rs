@@ -54,9 +54,15 @@ fn receive(role: &mut impl Role, link: LinkId, message: bytes::Bytes) {
     match role.relay().receive(link, message) {
         None => {}
         Some((LinkPhase::Ready, message)) => role.relay().on_message(link, message, length),
-        Some((LinkPhase::AwaitingHello, message)) => role.relay().on_hello(link, &message),
+        Some((LinkPhase::AwaitingHello | LinkPhase::Resuming, message)) => {
+            role.relay().on_hello(link, &message);
+        }
         Some((
-            LinkPhase::Opening | LinkPhase::Authenticating | LinkPhase::Closing | LinkPhase::Closed,
+            LinkPhase::Opening
+            | LinkPhase::Authenticating
+            | LinkPhase::Suspended
+            | LinkPhase::Closing
+            | LinkPhase::Closed,
             message,
         )) => role.on_login_message(link, message),
     }

@@ -13,8 +13,17 @@ impl Relay {
     /// Queues a message that goes before all Data of its link.
     pub(crate) fn send_control(&mut self, id: LinkId, message: Bytes) {
         let Some(link) = self.links.get_mut(id) else { return };
-        if link.is_sending() {
+        if link.takes_messages() {
             link.control.push(message);
+            self.schedule_link(id);
+        }
+    }
+
+    /// Queues a message of the time before there are channels.
+    pub(crate) fn send_prelude(&mut self, id: LinkId, message: Bytes) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        if link.is_sending() {
+            link.prelude.push_back(message);
             self.schedule_link(id);
         }
     }
@@ -22,7 +31,7 @@ impl Relay {
     /// As [`Self::send_control`], for what the peer can cause as often as it likes.
     pub(crate) fn send_answer(&mut self, id: LinkId, message: Bytes) {
         let Some(link) = self.links.get_mut(id) else { return };
-        if link.is_sending() {
+        if link.takes_messages() {
             link.control.push_answer(message);
             self.schedule_link(id);
         }
@@ -49,7 +58,7 @@ impl Relay {
     pub(crate) fn on_link_written(&mut self, id: LinkId, bytes: usize) {
         let now = self.now;
         let Some(link) = self.links.get_mut(id) else { return };
-        let backlog = !link.control.is_empty() || !link.flows.is_empty();
+        let backlog = link.has_backlog() && !link.is_log_full();
         link.pace.on_written(now, bytes, backlog);
         self.schedule_link(id);
     }
@@ -65,13 +74,22 @@ impl Relay {
         }
         if !link.pace.has_credit() {
             // Comes back with the next LinkWritten.
-            if !link.control.is_empty() || !link.flows.is_empty() {
+            if link.has_backlog() {
                 link.pace.on_blocked(now);
             }
             return true;
         }
+        let uncounted = link.next_uncounted();
+        if uncounted.is_none() && link.is_log_full() && !self.grow_log(id) {
+            // Comes back with the next Ack.
+            return true;
+        }
+        let Some(link) = self.links.get_mut(id) else { return true };
         let deaf = link.is_deaf();
-        let (message, sender) = if let Some(message) = link.control.pop() {
+        let counts = uncounted.is_none();
+        let (message, sender) = if let Some(message) = uncounted {
+            (message, None)
+        } else if let Some(message) = link.control.pop() {
             if deaf && !link.is_deaf() {
                 self.grant_receive(id);
             }
@@ -98,6 +116,11 @@ impl Relay {
                 }
             }
         };
+        if let Some(session) = self.links.get_mut(id).and_then(|link| link.session.as_mut())
+            && counts
+        {
+            session.log.push(&message);
+        }
         self.on_link_sent(id, message.len());
         let length = message.len();
         self.push(Output::Transmit { link: id, message });

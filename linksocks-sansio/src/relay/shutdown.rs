@@ -50,6 +50,7 @@ impl Relay {
                 self.shutdown = Shutdown::Draining;
                 self.set_timer(Timer::Shutdown, drain);
                 self.refuse_entries(&self.stop_error());
+                self.end_suspended_links();
                 self.notices.push_back(Notice::ShutdownBegun);
             }
             Shutdown::Draining => self.set_timer(Timer::Shutdown, drain),

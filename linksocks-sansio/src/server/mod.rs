@@ -64,7 +64,7 @@ impl ServerEngine {
             return;
         }
         let offered = request.extensions.as_deref().map(Extensions::parse).unwrap_or_default();
-        let accepted = offered.and(Extensions::from_config(&self.relay.config.extensions));
+        let accepted = offered.and(Extensions::from_config(&self.relay.config));
         let link = self.relay.add_link(LinkEnd::Server { peer: request.peer }, accepted);
         if let Some(added) = self.relay.links.get_mut(link) {
             added.login = login;
@@ -117,7 +117,7 @@ impl ServerEngine {
         let (LinkEnd::Server { peer }, extensions) = (link.end, link.extensions) else { return };
         match login {
             Ok(owner) => {
-                self.relay.send_control(id, AuthResponse::Success { assigned: None }.encode());
+                self.relay.send_prelude(id, AuthResponse::Success { assigned: None }.encode());
                 self.relay.set_owner(id, owner);
                 self.relay.tell(Event::ClientAuthenticated { link: id, peer, extensions });
                 self.relay.link_authenticated(id);

@@ -280,7 +280,7 @@ fn a_response_that_is_cut_off_is_a_reset() {
 
 #[test]
 fn a_lost_link_is_502_or_a_reset() {
-    let mut pair = Pair::new();
+    let mut pair = Pair::without_sessions();
     let waiting = ask(&mut pair, &get("192.0.2.1"));
     let reading = ask(&mut pair, &get("192.0.2.1"));
     pair.server.send(last_target(&pair), b"HTTP/1.1 200 OK\r\n\r\npart");

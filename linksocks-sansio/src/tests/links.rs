@@ -24,7 +24,7 @@ fn a_ping_goes_out_at_once_and_every_30_s() {
 
 #[test]
 fn a_silent_peer_is_dead_after_60_s_and_the_client_comes_back() {
-    let mut pair = Pair::new();
+    let mut pair = Pair::without_sessions();
     let (app, _) = pair.open();
     let link = *pair.to_server.keys().next().unwrap();
     let start = pair.client.now;
@@ -57,7 +57,7 @@ fn after_a_suspension_a_living_peer_gets_5_s_to_answer() {
 
 #[test]
 fn a_lost_link_resets_its_channels_at_both_ends_and_is_replaced() {
-    let mut pair = Pair::new();
+    let mut pair = Pair::without_sessions();
     let (app, target) = pair.open();
     let waiting = {
         pair.server.dials = Answer::Silence;

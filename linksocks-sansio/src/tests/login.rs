@@ -16,7 +16,7 @@ use crate::server::ServerEngine;
 use crate::url::ServerUrl;
 use crate::wire::{Auth, AuthResponse, Hello, Message};
 
-const BOTH: Extensions = Extensions { window: true, finish: true };
+const ALL: Extensions = Extensions { window: true, finish: true, session: true };
 
 fn lone_client(config: crate::ClientConfig) -> Host<ClientEngine> {
     Host::new(ClientEngine::new(config, [1; 32], epoch()), epoch())
@@ -71,13 +71,13 @@ fn rejection(messages: &[Message]) -> &str {
 fn our_own_peers_agree_on_extensions() {
     let pair = Pair::new();
     assert!(
-        pair.client.events.iter().any(|event| matches!(event, Event::LinkReady { extensions: BOTH, .. }))
+        pair.client.events.iter().any(|event| matches!(event, Event::LinkReady { extensions: ALL, .. }))
     );
     assert!(
         pair.server
             .events
             .iter()
-            .any(|event| matches!(event, Event::ClientAuthenticated { extensions: BOTH, .. }))
+            .any(|event| matches!(event, Event::ClientAuthenticated { extensions: ALL, .. }))
     );
 }
 

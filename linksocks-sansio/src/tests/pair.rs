@@ -59,6 +59,13 @@ impl Pair {
         Self::with(client_config(), config)
     }
 
+    /// Both of our own kind, connected; but links don't outlive their WebSockets.
+    pub(super) fn without_sessions() -> Self {
+        let mut config = client_config();
+        config.relay.timeouts.transport_grace = Duration::ZERO;
+        Self::with(config, server_config())
+    }
+
     pub(super) fn with(client: ClientConfig, server: ServerConfig) -> Self {
         let now = epoch();
         let mut pair = Self {

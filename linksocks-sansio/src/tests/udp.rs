@@ -333,7 +333,7 @@ fn a_silent_peer_fails_the_associate_in_time() {
 
 #[test]
 fn a_lost_link_ends_the_association() {
-    let mut pair = Pair::new();
+    let mut pair = Pair::without_sessions();
     let (control, port) = associate(&mut pair);
     send(&mut pair, port, TARGET, b"x");
     let (&link, &accepted) = pair.to_server.first_key_value().unwrap();

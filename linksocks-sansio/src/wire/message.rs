@@ -306,8 +306,15 @@ pub struct SessionHello {
     pub secret: [u8; 16],
     /// How many messages the sender has received in it.
     pub received: u64,
-    /// Bit set; see `docs/extensions.md`.
+    /// [`SessionHello::RESUME`], [`SessionHello::ABANDON`] or 0; other bits are ignored.
     pub flags: u8,
+}
+
+impl SessionHello {
+    /// A client: take up this session on this link. A server's answer: done.
+    pub const RESUME: u8 = 1;
+    /// A client: this session will not be taken up again.
+    pub const ABANDON: u8 = 2;
 }
 
 impl fmt::Debug for SessionHello {

@@ -74,6 +74,11 @@ pub(crate) fn is_extension(message: &[u8]) -> bool {
     matches!(message, [version, kind, ..] if *kind >= kind::HELLO && Version(*version).is_compatible())
 }
 
+/// Whether a message counts in a session: Hello and Ack are about the counting itself.
+pub(crate) fn is_counted(message: &[u8]) -> bool {
+    !matches!(message, [_, kind::HELLO | kind::ACK, ..])
+}
+
 /// The longest `str8` in bytes.
 const MAX_STR8: usize = u8::MAX as usize;
 
