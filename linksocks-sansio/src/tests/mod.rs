@@ -15,6 +15,7 @@ mod links;
 mod login;
 mod pair;
 mod properties;
+mod session;
 mod udp;
 mod upgrade;
 mod upstream;

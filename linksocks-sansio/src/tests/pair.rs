@@ -9,7 +9,8 @@ use super::host::Host;
 use crate::client::ClientEngine;
 use crate::config::{ClientConfig, ExtensionConfig, ServerConfig};
 use crate::ids::{LinkId, SocketId};
-use crate::io::{Engine, Input, LinkClose, LinkRequest, UpgradeRequest, UpgradeResponse};
+use crate::error::{LinkFailure, SocketError};
+use crate::io::{CloseFrame, Engine, Input, LinkClose, LinkRequest, UpgradeRequest, UpgradeResponse};
 use crate::secret::Token;
 use crate::server::ServerEngine;
 use crate::url::ServerUrl;
@@ -38,12 +39,22 @@ pub(super) fn offer(request: &LinkRequest) -> UpgradeRequest {
     }
 }
 
+/// What the other end of a link learns.
+fn heard(close: Option<CloseFrame>) -> LinkClose {
+    match close {
+        Some(close) => LinkClose::Peer(Some(close)),
+        None => LinkClose::Transport(SocketError::UnexpectedEof),
+    }
+}
+
 pub(super) struct Pair {
     pub(super) client: Host<ClientEngine>,
     pub(super) server: Host<ServerEngine>,
     /// Links by their id at the client, and back.
     pub(super) to_server: BTreeMap<LinkId, LinkId>,
     to_client: BTreeMap<LinkId, LinkId>,
+    /// New links can't be made.
+    pub(super) barred: bool,
 }
 
 impl Pair {
@@ -73,6 +84,7 @@ impl Pair {
             server: Host::new(ServerEngine::new(server, [2; 32], now), now),
             to_server: BTreeMap::new(),
             to_client: BTreeMap::new(),
+            barred: false,
         };
         pair.drive();
         pair
@@ -91,6 +103,11 @@ impl Pair {
     /// Carries one message.
     pub(super) fn step(&mut self) -> bool {
         if let Some((link, request)) = self.client.opening.pop_front() {
+            if self.barred {
+                let error = LinkFailure::Io(SocketError::NetworkUnreachable);
+                self.client.input(Input::LinkFailed { link, error });
+                return true;
+            }
             let ticket = self.server.ticket();
             self.server.input(Input::LinkOffered { ticket, request: offer(&request) });
             if let Some((_, accepted, extensions)) = self.server.accepted.pop_front() {
@@ -115,18 +132,53 @@ impl Pair {
             self.client.input(Input::LinkClosed { link, cause: LinkClose::Local });
             if let Some(link) = self.to_server.remove(&link) {
                 self.to_client.remove(&link);
-                self.server.input(Input::LinkClosed { link, cause: LinkClose::Peer(close) });
+                self.server.input(Input::LinkClosed { link, cause: heard(close) });
             }
         } else if let Some((link, close)) = self.server.closed_links.pop_front() {
             self.server.input(Input::LinkClosed { link, cause: LinkClose::Local });
             if let Some(link) = self.to_client.remove(&link) {
                 self.to_server.remove(&link);
-                self.client.input(Input::LinkClosed { link, cause: LinkClose::Peer(close) });
+                self.client.input(Input::LinkClosed { link, cause: heard(close) });
             }
         } else {
             return false;
         }
         true
+    }
+
+    /// Carries so many messages; lets time pass whenever nothing moves.
+    pub(super) fn steps(&mut self, count: usize) {
+        for _ in 0..count {
+            while !self.step() {
+                let deadlines = [self.client.deadline(), self.server.deadline()];
+                self.set_time(deadlines.into_iter().flatten().min().expect("something will happen"));
+            }
+        }
+    }
+
+    /// All links are cut: what is under way is lost.
+    pub(super) fn cut(&mut self) {
+        let links: Vec<_> = self.to_server.iter().map(|(client, server)| (*client, *server)).collect();
+        for (client, server) in links {
+            self.cut_client(client);
+            self.cut_server(server);
+        }
+    }
+
+    /// The client's end of a link is lost; what comes from there may still arrive.
+    pub(super) fn cut_client(&mut self, link: LinkId) {
+        self.server.sent.retain(|(from, _)| self.to_client.get(from) != Some(&link));
+        self.to_client.retain(|_, client| *client != link);
+        self.client.closed_links.retain(|(closed, _)| *closed != link);
+        self.client.input(Input::LinkClosed { link, cause: LinkClose::Transport(SocketError::Reset) });
+    }
+
+    /// The server's end of a link is lost, and what was on its way there.
+    pub(super) fn cut_server(&mut self, link: LinkId) {
+        self.client.sent.retain(|(from, _)| self.to_server.get(from) != Some(&link));
+        self.to_server.retain(|_, server| *server != link);
+        self.server.closed_links.retain(|(closed, _)| *closed != link);
+        self.server.input(Input::LinkClosed { link, cause: LinkClose::Transport(SocketError::Reset) });
     }
 
     /// Lets time pass, firing deadlines as they come.

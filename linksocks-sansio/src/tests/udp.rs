@@ -14,8 +14,8 @@ use crate::io::{Command, Engine, Input};
 use crate::wire::{Compression, Connect, ConnectRequest, Data, Disconnect, Endpoint, Endpoints, Message};
 
 /// Where the application of [`Host::connect_app`](super::host::Host::connect_app) sends from.
-const APP: &str = "127.0.0.1:7000";
-const TARGET: &str = "127.0.0.1:53";
+pub(super) const APP: &str = "127.0.0.1:7000";
+pub(super) const TARGET: &str = "127.0.0.1:53";
 
 /// An application's request for an association.
 fn ask(pair: &mut Pair) -> SocketId {
@@ -26,32 +26,32 @@ fn ask(pair: &mut Pair) -> SocketId {
 }
 
 /// As [`ask`], granted. Returns the control socket and the datagram socket.
-fn associate(pair: &mut Pair) -> (SocketId, SocketId) {
+pub(super) fn associate(pair: &mut Pair) -> (SocketId, SocketId) {
     let control = ask(pair);
     assert_eq!(pair.app(control)[..6], *b"\x05\x00\x05\x00\x00\x01", "granted");
     (control, pair.client.bound.last().unwrap().0)
 }
 
 /// A datagram with its SOCKS header.
-fn wrapped(address: &str, payload: &[u8]) -> Vec<u8> {
+pub(super) fn wrapped(address: &str, payload: &[u8]) -> Vec<u8> {
     let address = address.parse().unwrap();
     let datagram = crate::socks5::Datagram { address, payload: Bytes::copy_from_slice(payload) };
     datagram.encode().unwrap().to_vec()
 }
 
 /// The application sends a datagram.
-fn send(pair: &mut Pair, port: SocketId, to: &str, payload: &[u8]) {
+pub(super) fn send(pair: &mut Pair, port: SocketId, to: &str, payload: &[u8]) {
     pair.client.receive_datagram(port, APP, &wrapped(to, payload));
     pair.drive();
 }
 
 /// What the server has sent: where to, and what.
-fn sent(pair: &mut Pair) -> Vec<(String, Vec<u8>)> {
+pub(super) fn sent(pair: &mut Pair) -> Vec<(String, Vec<u8>)> {
     pair.server.datagrams.drain(..).map(|(_, to, payload)| (to.to_string(), payload.to_vec())).collect()
 }
 
 /// What the application has got.
-fn got(pair: &mut Pair) -> Vec<(String, Vec<u8>)> {
+pub(super) fn got(pair: &mut Pair) -> Vec<(String, Vec<u8>)> {
     pair.client.datagrams.drain(..).map(|(_, to, payload)| (to.to_string(), payload.to_vec())).collect()
 }
 
