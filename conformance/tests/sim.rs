@@ -90,14 +90,19 @@ fn every_rule_holds_and_every_run_repeats_itself() {
         assert!(result.is_ok(), "{}", result.expect_err("it is not ok"));
         return;
     }
-    for_each_seed(number("LINKSOCKS_CASES").unwrap_or(CASES), |seed| {
+    let cases = number("LINKSOCKS_CASES").unwrap_or(CASES);
+    let resumed = AtomicU64::new(0);
+    for_each_seed(cases, |seed| {
         let run = || sim::run(seed, Watch::SILENT).map_err(|failure| failure.to_string());
         let (first, second) = (run()?, run()?);
         if first.hash != second.hash {
             return Err(format!("seed {seed} ran differently the second time"));
         }
+        resumed.fetch_add(first.resumed as u64, Ordering::Relaxed);
         Ok(())
     });
+    let resumed = resumed.into_inner();
+    assert!(resumed >= cases / 10, "only {resumed} links were resumed with their channels in {cases} runs");
 }
 
 #[test]

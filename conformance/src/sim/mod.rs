@@ -68,6 +68,8 @@ pub struct Report {
     pub hash: u64,
     /// Every engine that took part.
     pub engines: Vec<Recorded>,
+    /// How often a client's channels survived the loss of their link.
+    pub resumed: usize,
 }
 
 /// An engine that took part in a run.

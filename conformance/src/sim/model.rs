@@ -71,6 +71,8 @@ impl Account {
 pub struct LinkHistory {
     /// How many links were lost that had been ready.
     pub broken: usize,
+    /// How many new links took over channels from lost ones.
+    pub resumed: usize,
     ready_links: BTreeSet<LinkId>,
 }
 
@@ -86,6 +88,9 @@ impl LinkHistory {
     pub(crate) fn output(&mut self, output: &Output) {
         if let Output::Event(Event::LinkReady { link, .. }) = output {
             self.ready_links.insert(*link);
+        }
+        if let Output::Event(Event::LinkResumed { channels: 1.., .. }) = output {
+            self.resumed += 1;
         }
     }
 }

@@ -15,7 +15,7 @@ use super::check::{
 use super::clock::{Agenda, Time};
 use super::dice::Dice;
 use super::host::{Host, Resolver, Setup, Site};
-use super::net::{EndId, Fate, Network, Owner};
+use super::net::{EndId, Fate, Network, Notice, Owner};
 use super::scenario::chats;
 use super::scenario::talks::{self, REFUSING, SILENT, SINK, UNREACHABLE};
 use super::scenario::{ClientPlan, Exit, Fault, HEALED, PROBES, SERVER_NAME, Scenario, Shape, Stream};
@@ -156,7 +156,8 @@ impl World {
         match self.play() {
             Ok(()) => {
                 let hash = self.trace.hash();
-                Ok(Report { hash, engines: self.into_recordings() })
+                let resumed = self.clients.iter().map(|client| client.history().resumed).sum();
+                Ok(Report { hash, engines: self.into_recordings(), resumed })
             }
             Err(violation) => Err(Failure { seed: self.scenario.seed, at: self.now, violation }),
         }
@@ -356,8 +357,7 @@ impl World {
             Event::StartServer => self.start_server(),
             Event::Fault(Fault::CutLink(notice)) => {
                 if let Some(end) = self.some_link() {
-                    self.disturb_dialer(end, Duration::ZERO);
-                    self.net.cut(end, notice);
+                    self.cut(end, notice);
                 }
             }
             Event::Fault(Fault::StallLink(length)) => {
@@ -399,10 +399,27 @@ impl World {
         (!links.is_empty()).then(|| *self.dice.pick(&links))
     }
 
-    fn disturb_dialer(&mut self, end: EndId, length: Duration) {
+    /// Cuts a link. With a session, a client that notices is back before streams have come to harm.
+    fn cut(&mut self, end: EndId, notice: Notice) {
+        let is_back_soon = matches!(notice, Notice::Both | Notice::Dialer);
+        match self.dialer(end) {
+            Some(client) if is_back_soon && self.scenario.has_sessions(client) => {
+                self.disturbances[client].enter_cut(self.now);
+            }
+            Some(client) => self.disturb_host(client + 1, Duration::ZERO),
+            None => {}
+        }
+        self.net.cut(end, notice);
+    }
+
+    /// The client whose link this is.
+    fn dialer(&self, end: EndId) -> Option<usize> {
         let address = self.net.dialer_address(end).ip();
-        let client = (0..self.clients.len()).find(|client| client_address(*client) == address);
-        if let Some(client) = client {
+        (0..self.clients.len()).find(|client| client_address(*client) == address)
+    }
+
+    fn disturb_dialer(&mut self, end: EndId, length: Duration) {
+        if let Some(client) = self.dialer(end) {
             self.disturb_host(client + 1, length);
         }
     }

@@ -138,6 +138,11 @@ pub(super) struct ClientArgs {
     #[arg(value_name = "DURATION")]
     pub(super) udp_idle: Duration,
 
+    /// How long the streams of a lost connection wait for it to come back; 0 ends them at once
+    #[arg(long, default_value = "30s", value_parser = duration::parse, help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "DURATION")]
+    pub(super) transport_grace: Duration,
+
     /// Direct mode; all traffic takes the relay in both
     #[arg(long, default_value = "auto", help_heading = OTHER_FLAGS)]
     #[arg(value_name = "MODE", value_parser = direct_mode, hide_possible_values = true)]
@@ -198,6 +203,11 @@ pub(super) struct ServerArgs {
     #[arg(long, default_value = "5m", value_parser = duration::parse, help_heading = OTHER_FLAGS)]
     #[arg(value_name = "DURATION")]
     pub(super) udp_idle: Duration,
+
+    /// How long the streams of a lost connection wait for it to come back; 0 ends them at once
+    #[arg(long, default_value = "30s", value_parser = duration::parse, help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "DURATION")]
+    pub(super) transport_grace: Duration,
 
     /// Show debug logs (-dd for trace logs)
     #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]
@@ -276,7 +286,6 @@ impl Later {
 pub(super) const CLIENT_LATER: &[Later] = &[
     Later::switch("reverse").short('r'),
     Later::value("connector-token").short('c').variable("LINKSOCKS_CONNECTOR_TOKEN"),
-    Later::value("transport-grace"),
     Later::switch("retry-auth").variable("LINKSOCKS_RETRY_AUTH"),
     Later::switch("fast-open").short('f').variable("LINKSOCKS_FASTOPEN"),
     Later::value("direct-discovery"),
@@ -303,7 +312,6 @@ pub(super) const SERVER_LATER: &[Later] = &[
     Later::value("api-key").short('k').variable("LINKSOCKS_API_KEY"),
     Later::switch("fast-open").short('f').variable("LINKSOCKS_FASTOPEN"),
     Later::value("connector-wait-provider"),
-    Later::value("transport-grace"),
     Later::switch("direct-enable"),
     Later::switch("direct-rendezvous-udp"),
     Later::value("direct-rendezvous-host"),

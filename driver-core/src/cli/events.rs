@@ -57,6 +57,18 @@ pub(super) fn log(side: Side, event: &Event) {
         Event::LinkLost { error, retry_in: Some(delay), .. } => {
             warn!(%error, "Connection error, waiting {} before retrying", GoDuration(*delay));
         }
+        Event::LinkSuspended { link, channels: 0, .. } => debug!(%link, "Session suspended"),
+        Event::LinkSuspended { link, channels, grace } => {
+            info!(%link, channels, "Channels wait up to {} for a new link", GoDuration(*grace));
+        }
+        Event::LinkResumed { link, channels: 0, replayed } => debug!(%link, replayed, "Session resumed"),
+        Event::LinkResumed { link, channels, replayed } => {
+            info!(%link, channels, replayed, "Channels go on");
+        }
+        Event::SessionLost { channels: 0, error } => debug!(%error, "Session ended"),
+        Event::SessionLost { channels, error } => {
+            warn!(%error, channels, "Channels of a lost link are reset");
+        }
         Event::LinkLost { link, error, retry_in: None } => debug!(%link, %error, "Link closed"),
 
         Event::ClientAuthenticated { link, peer, extensions } => {

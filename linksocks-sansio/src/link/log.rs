@@ -38,7 +38,10 @@ pub(crate) struct Log {
 #[derive(Debug)]
 enum Entry {
     /// In the ring, from this byte of all that ever entered it.
-    Copied { start: u64, length: usize },
+    Copied {
+        start: u64,
+        length: usize,
+    },
     Shared(Bytes),
 }
 

@@ -293,9 +293,10 @@ impl Relay {
     fn restart_timers(&mut self, id: LinkId) {
         let Some(link) = self.links.get(id) else { return };
         let (response, linger) = (self.config.timeouts.response, self.config.timeouts.half_close_linger);
-        let channels = link.channels.values().flat_map(|key| {
-            [(Timer::Response(*key), response), (Timer::HalfClose(*key), linger)]
-        });
+        let channels = link
+            .channels
+            .values()
+            .flat_map(|key| [(Timer::Response(*key), response), (Timer::HalfClose(*key), linger)]);
         let associations = link.associations.values();
         let associations = associations.map(|key| (Timer::AssociationResponse(*key), response));
         for (timer, delay) in channels.chain(associations) {

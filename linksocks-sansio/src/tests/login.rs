@@ -70,9 +70,7 @@ fn rejection(messages: &[Message]) -> &str {
 #[test]
 fn our_own_peers_agree_on_extensions() {
     let pair = Pair::new();
-    assert!(
-        pair.client.events.iter().any(|event| matches!(event, Event::LinkReady { extensions: ALL, .. }))
-    );
+    assert!(pair.client.events.iter().any(|event| matches!(event, Event::LinkReady { extensions: ALL, .. })));
     assert!(
         pair.server
             .events

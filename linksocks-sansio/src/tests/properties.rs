@@ -21,7 +21,7 @@ use crate::io::{
 use crate::secret::Token;
 use crate::wire::{
     Ack, Auth, AuthResponse, Compression, Connect, ConnectRequest, ConnectResponse, Data, Disconnect,
-    Endpoint, Endpoints, Finish, Hello, Message, Window,
+    Endpoint, Endpoints, Finish, Hello, Message, SessionHello, Window,
 };
 use crate::{ClientEngine, ServerEngine};
 
@@ -82,12 +82,17 @@ fn message(g: &mut Gen) -> Message {
         7 => Message::Disconnect(Disconnect { channel, error: text(g) }),
         8 => Message::Hello(Hello {
             window: Some(u32::arbitrary(g) | 0x1000),
-            finish: bool::arbitrary(g),
-            session: None,
+            finish: u8::arbitrary(g) % 8 > 0,
+            session: (u8::arbitrary(g) % 8 > 0).then(|| SessionHello {
+                id: [u8::arbitrary(g) % 2; 16],
+                secret: [u8::arbitrary(g) % 2; 16],
+                received: u64::arbitrary(g) % 8,
+                flags: u8::arbitrary(g) % 4,
+            }),
         }),
         9 => Message::Window(Window { channel, bytes: u32::arbitrary(g) }),
         10 => Message::Finish(Finish { channel }),
-        _ => Message::Ack(Ack { received: u64::arbitrary(g) }),
+        _ => Message::Ack(Ack { received: u64::arbitrary(g) % 8 }),
     }
 }
 
@@ -110,7 +115,7 @@ fn offer(g: &mut Gen) -> UpgradeRequest {
     UpgradeRequest {
         path: g.choose(&["/socket", "/socket/x", "/"]).copied().unwrap_or_default().to_owned(),
         query: if bool::arbitrary(g) { format!("token={digest}") } else { String::new() },
-        extensions: bool::arbitrary(g).then(|| "window, finish".to_owned()),
+        extensions: bool::arbitrary(g).then(|| "window, finish, session".to_owned()),
         peer: "127.0.0.1:9".parse().unwrap(),
     }
 }
@@ -129,7 +134,7 @@ fn link_failure(g: &mut Gen) -> LinkFailure {
 }
 
 fn input(g: &mut Gen) -> Input {
-    let extensions = bool::arbitrary(g).then(|| "window, finish".to_owned());
+    let extensions = bool::arbitrary(g).then(|| "window, finish, session".to_owned());
     match u8::arbitrary(g) % 28 {
         0 => Input::Timeout,
         1 => Input::LinkOffered { ticket: Ticket(u64::arbitrary(g)), request: offer(g) },

@@ -97,9 +97,11 @@ fn a_stream_goes_on_in_both_directions() {
     pair.advance(2 * SECOND);
     assert!(pair.target(target) == up && pair.app(app) == down);
     for events in [&pair.client.events, &pair.server.events] {
-        assert!(events.iter().any(
-            |event| matches!(event, Event::LinkResumed { channels: 1, replayed, .. } if *replayed > 0)
-        ));
+        assert!(
+            events.iter().any(
+                |event| matches!(event, Event::LinkResumed { channels: 1, replayed, .. } if *replayed > 0)
+            )
+        );
     }
     pair.client.send_eof(app);
     pair.server.send_eof(target);
@@ -233,9 +235,12 @@ fn a_client_that_is_back_takes_over_from_a_link_that_still_delivers() {
         pair.advance(2 * SECOND);
         assert!(pair.target(target) == up && pair.app(app) == down);
         assert_eq!(is_reset(&pair, (app, target)), (false, false));
-        assert!(pair.server.events.iter().any(
-            |event| matches!(event, Event::ClientDisconnected { error: LinkError::Replaced, .. })
-        ));
+        assert!(
+            pair.server
+                .events
+                .iter()
+                .any(|event| matches!(event, Event::ClientDisconnected { error: LinkError::Replaced, .. }))
+        );
     }
 }
 
@@ -744,9 +749,8 @@ fn acks_come_soon_and_after_a_quarter_of_the_log_at_once() {
     let mut pair = with_logs(2_000_000, 2_000_000);
     let (app, _) = pair.open();
     pair.advance(SECOND);
-    let acks = |sent: Vec<Message>| {
-        sent.into_iter().filter(|message| matches!(message, Message::Ack(_))).count()
-    };
+    let acks =
+        |sent: Vec<Message>| sent.into_iter().filter(|message| matches!(message, Message::Ack(_))).count();
     pair.client.send(app, b"x");
     let server = pair.to_server[&link(&pair)];
     let (_, message) = pair.client.sent.pop_front().unwrap();
@@ -765,7 +769,13 @@ fn acks_come_soon_and_after_a_quarter_of_the_log_at_once() {
 }
 
 /// What happens next to a pair.
-fn act(pair: &mut Pair, action: u8, ends: (SocketId, SocketId), sent: &mut [Vec<u8>; 2], done: &mut [bool; 2]) {
+fn act(
+    pair: &mut Pair,
+    action: u8,
+    ends: (SocketId, SocketId),
+    sent: &mut [Vec<u8>; 2],
+    done: &mut [bool; 2],
+) {
     let length = usize::from(action) * 700;
     let bytes = pattern(usize::from(action), length);
     match action % 8 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use linksocks_sansio::error::SocketError;
 use linksocks_sansio::io::{CloseFrame, FrameViolation};
-use linksocks_sansio::wire::{AuthResponse, Message, decode};
+use linksocks_sansio::wire::{AuthResponse, Message, SessionHello, decode};
 
 use super::Scene;
 use super::nonsense::Nonsense;
@@ -227,9 +227,9 @@ impl Session {
         Ok(())
     }
 
-    fn greet(&mut self) {
+    fn greet(&mut self, heard: Option<&SessionHello>) {
         self.has_greeted = true;
-        let hello = self.nonsense.hello();
+        let hello = self.nonsense.hello(heard);
         self.send(Frame::Binary(hello.encode()));
     }
 
@@ -284,7 +284,8 @@ impl Session {
             }
             (Frame::Request { extensions, .. }, Role::Server) => {
                 let status = if dice.chance(90) { 101 } else { *dice.pick(&[200, 404, 503]) };
-                let answer = if dice.chance(80) { extensions } else { Some("window, finish".to_owned()) };
+                let answer =
+                    if dice.chance(80) { extensions } else { Some("window, finish, session".to_owned()) };
                 let has_extensions = answer.is_some();
                 self.send(Frame::Response { status, extensions: answer });
                 self.is_open = status == 101;
@@ -292,7 +293,7 @@ impl Session {
                     let welcome = AuthResponse::Success { assigned: None };
                     self.send(Frame::Binary(welcome.encode()));
                     if has_extensions {
-                        self.greet();
+                        self.greet(None);
                     }
                 }
             }
@@ -301,10 +302,11 @@ impl Session {
                 if let Some(answer) = self.nonsense.hear(&frame.message) {
                     self.send(Frame::Binary(answer));
                 }
-                if let Message::Hello(_) = frame.message
-                    && !self.has_greeted
-                {
-                    self.greet();
+                if let Message::Hello(hello) = frame.message {
+                    let asks = hello.session.as_ref().is_some_and(|session| session.flags != 0);
+                    if !self.has_greeted || asks {
+                        self.greet(hello.session.as_ref());
+                    }
                 }
             }
             (Frame::Ping, _) => self.send(Frame::Pong),

@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use linksocks_sansio::wire::{
     Ack, AuthResponse, Compression, Connect, ConnectRequest, ConnectResponse, Connector, ConnectorOperation,
-    ConnectorResponse, Data, Disconnect, Endpoint, Endpoints, Finish, Hello, Log, Message, Partners, Window,
+    ConnectorResponse, Data, Disconnect, Endpoint, Endpoints, Finish, Hello, Log, Message, Partners,
+    SessionHello, Window,
 };
 use linksocks_sansio::{ChannelId, Token};
 
@@ -63,9 +64,10 @@ impl Nonsense {
 
     /// A message that has no business on an open link.
     fn fatal(&mut self) -> Message {
-        match self.dice.below(3) {
-            0 => Message::Hello(self.hello()),
-            1 => Message::AuthResponse(AuthResponse::Failure { error: self.text() }),
+        match self.dice.below(4) {
+            0 => Message::Hello(self.hello(None)),
+            1 => Message::Ack(Ack { received: self.dice.word() }),
+            2 => Message::AuthResponse(AuthResponse::Failure { error: self.text() }),
             _ => Message::AuthResponse(AuthResponse::Success { assigned: None }),
         }
     }
@@ -97,10 +99,20 @@ impl Nonsense {
         }
     }
 
-    /// A Hello, mostly with everything in it.
-    pub(super) fn hello(&mut self) -> Hello {
+    /// A Hello, mostly with everything in it, and mostly with the session that the peer speaks of.
+    pub(super) fn hello(&mut self, heard: Option<&SessionHello>) -> Hello {
         let window = self.dice.chance(95).then(|| self.dice.size(1, 1 << 24) as u32);
-        Hello { window, finish: self.dice.chance(95), session: None }
+        let session = self.dice.chance(95).then(|| {
+            let flags = *self.dice.pick(&[0, 0, 0, 0, 0, SessionHello::RESUME, SessionHello::ABANDON, 0xFF]);
+            match heard.filter(|_| self.dice.chance(90)) {
+                Some(heard) => SessionHello { flags, ..heard.clone() },
+                None => {
+                    let id = [self.dice.below(4) as u8; 16];
+                    SessionHello { id, secret: id, received: self.dice.below(4), flags }
+                }
+            }
+        });
+        Hello { window, finish: self.dice.chance(95), session }
     }
 
     fn request(&mut self) -> ConnectRequest {
@@ -127,7 +139,7 @@ impl Nonsense {
     /// Messages that are not for whoever gets them.
     fn foreign(&mut self, request: ChannelId) -> Message {
         match self.dice.below(3) {
-            0 => Message::Ack(Ack { received: self.dice.word() }),
+            0 => Message::Ack(Ack { received: 0 }),
             1 => Message::ConnectorResponse(ConnectorResponse { request, result: Ok(None) }),
             _ => {
                 let operation = ConnectorOperation::Add;

@@ -5,6 +5,9 @@ use linksocks_sansio::config::Limits;
 
 use super::{Verdict, require};
 
+/// The longest message that is not made of what a socket was read for.
+const CONTROL: usize = 64 * 1024;
+
 /// Compares what an engine says of itself with what it was allowed.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -35,6 +38,11 @@ impl Memory {
         let message = self.limits.message_max + Limits::MESSAGE_OVERHEAD;
         let ahead = (2 * message).max(SMALL_READS) + message;
         let budget = (stats.sockets + stats.links) * ahead;
+        let message = self.limits.message_max + Limits::MESSAGE_OVERHEAD + CONTROL;
+        let logs = self.links * (self.limits.session_log + message) + self.limits.session_log_growth;
+        require(stats.session_logs <= logs, "memory stays within the budget", || {
+            format!("{} bytes wait for acknowledgements, the budget is {logs}", stats.session_logs)
+        })?;
         let datagrams = self.links * self.limits.udp_link_bytes;
         require(stats.datagrams_queued <= datagrams, "memory stays within the budget", || {
             format!("{} bytes of datagrams wait, the budget is {datagrams}", stats.datagrams_queued)
@@ -46,7 +54,9 @@ impl Memory {
 
     pub(super) fn idle(&self, stats: &Stats) -> Verdict {
         let Stats { channels, sockets, receive_queued, send_queued, datagrams_queued, .. } = *stats;
-        let zero = [channels, sockets, receive_queued, send_queued, datagrams_queued]
+        let Stats { suspended_links, session_logs, .. } = *stats;
+        let sessions = suspended_links + session_logs;
+        let zero = [channels, sockets, receive_queued, send_queued, datagrams_queued, sessions]
             .iter()
             .all(|count| *count == 0);
         require(zero, "nothing leaks", || format!("with nothing connected: {stats:?}"))

@@ -19,6 +19,8 @@ const ECHO: Duration = Duration::from_secs(180);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disturbances {
     spans: Vec<Span>,
+    /// Cuts that streams must survive.
+    cuts: Vec<Span>,
 }
 
 impl Disturbances {
@@ -27,8 +29,23 @@ impl Disturbances {
         self.spans.push(Span::new(from, length + ECHO));
     }
 
+    /// A link with a session was cut: who waits for a channel may wait too long. After too many cuts
+    /// in a row the client may be away for too long.
+    pub(crate) fn enter_cut(&mut self, at: Time) {
+        const MANY: usize = 3;
+        const ROW: Duration = Duration::from_secs(30);
+        if self.cuts.iter().filter(|cut| cut.from + ROW > at).count() + 1 >= MANY {
+            self.enter(at, Duration::ZERO);
+        }
+        self.cuts.push(Span::new(at, ECHO));
+    }
+
     fn touch(&self, span: &Span) -> bool {
         self.spans.iter().any(|disturbance| disturbance.overlaps(span))
+    }
+
+    fn delay(&self, span: &Span) -> bool {
+        self.cuts.iter().any(|cut| cut.overlaps(span))
     }
 }
 
@@ -48,6 +65,9 @@ pub(crate) fn served_unless_provoked(
     }
     let fail = |what: &str| format!("{what}: {talk}");
     let (Some(Outcome::Spoke), Some(caller)) = (talk.outcome(), talk.caller()) else {
+        if disturbances.delay(&talk.span()) {
+            return Ok(());
+        }
         return require(talk.targets().any(left_too_soon), RULE, || fail("the request was not served"));
     };
     // Of several raced connections one carries the conversation.

@@ -56,8 +56,11 @@ const KINDS: u64 = 6;
 /// At most so many faults of one kind occur.
 const MOST: u64 = 5;
 
-/// Draws which kinds of faults occur at all, and how often.
-pub(super) fn draw(clients: usize, dice: &mut Dice) -> Vec<(Time, Fault)> {
+/// At most so many links are cut while conversations are under way.
+const MOST_CUTS: u64 = 12;
+
+/// Draws which kinds of faults occur at all, and how often. `starts`: of the conversations.
+pub(super) fn draw(clients: usize, starts: &[Time], dice: &mut Dice) -> Vec<(Time, Fault)> {
     let mut faults = Vec::new();
     for kind in 0..KINDS {
         if dice.chance(60) {
@@ -66,6 +69,14 @@ pub(super) fn draw(clients: usize, dice: &mut Dice) -> Vec<(Time, Fault)> {
         for _ in 0..dice.between(1, MOST) {
             let at = Time::ZERO + dice.duration(Duration::from_millis(1), HEALED.since_start());
             faults.push((at, draw_one(kind, clients, HEALED - at, dice)));
+        }
+    }
+    if dice.chance(40) && !starts.is_empty() {
+        for _ in 0..dice.between(1, MOST_CUTS) {
+            let at = *dice.pick(starts) + dice.duration(Duration::from_micros(100), Duration::from_secs(5));
+            if at < HEALED {
+                faults.push((at, Fault::CutLink(*dice.pick(&[Notice::Both, Notice::Dialer]))));
+            }
         }
     }
     faults.sort_by_key(|(at, _)| *at);

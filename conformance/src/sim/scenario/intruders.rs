@@ -37,7 +37,8 @@ fn client(dice: &mut Dice) -> Role {
     let extensions = match dice.below(4) {
         0 => None,
         1 => Some("session, , window;finish".to_owned()),
-        _ => Some("window, finish".to_owned()),
+        2 => Some("window, finish".to_owned()),
+        _ => Some("window, finish, session".to_owned()),
     };
     let known = token(!dice.chance(15));
     let (path_and_query, first) = match dice.below(6) {

@@ -126,7 +126,10 @@ impl Scenario {
         let intruders = intruders::draw(shape, &mut Stream::Intruders.dice(seed, 0));
         let faults = match shape.calm || shape.impostor {
             true => Vec::new(),
-            false => faults::draw(clients.len(), &mut Stream::Faults.dice(seed, 0)),
+            false => {
+                let starts: Vec<_> = talks.iter().map(|talk| talk.start).collect();
+                faults::draw(clients.len(), &starts, &mut Stream::Faults.dice(seed, 0))
+            }
         };
         let mut dice = Stream::Qualities.dice(seed, 0);
         let links = quality(shape, &mut dice);
@@ -135,6 +138,16 @@ impl Scenario {
             false => quality(shape, &mut dice),
         });
         Self { seed, shape, server, clients, talks, chats, loss, intruders, faults, links, targets, callers }
+    }
+
+    /// Whether streams of this client are to survive cuts: both sides wait long enough for a new link,
+    /// even if the next ones are cut, too.
+    #[must_use]
+    pub fn has_sessions(&self, client: usize) -> bool {
+        const ENOUGH: Duration = Duration::from_secs(30);
+        [&self.clients[client].config.relay, &self.server.config.relay]
+            .iter()
+            .all(|relay| relay.extensions.session && relay.timeouts.transport_grace >= ENOUGH)
     }
 
     /// The longest message that any peer sends.

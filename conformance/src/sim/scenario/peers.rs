@@ -103,6 +103,9 @@ fn lookup_delay(dice: &mut Dice) -> Duration {
 fn relay(shape: Shape, dice: &mut Dice) -> RelayConfig {
     let mut relay = RelayConfig::default();
     relay.extensions = extensions(dice);
+    if dice.chance(20) {
+        relay.timeouts.transport_grace = dice.duration(Duration::ZERO, Duration::from_secs(10));
+    }
     relay.batching = batching(dice);
     relay.compression = compression(dice);
     if shape.tight {
@@ -118,6 +121,7 @@ fn relay(shape: Shape, dice: &mut Dice) -> RelayConfig {
 fn extensions(dice: &mut Dice) -> ExtensionConfig {
     let mut extensions = ExtensionConfig::default();
     extensions.finish = !dice.chance(20);
+    extensions.session = !dice.chance(20);
     match dice.below(10) {
         0 | 1 => extensions.window = 0,
         2 | 3 => extensions.window = dice.size(4 << 10, 1 << 20) as u32,
@@ -180,5 +184,14 @@ fn tight_limits(dice: &mut Dice) -> Limits {
     limits.udp_queue_bytes = dice.size(1, 1 << 20);
     limits.udp_link_bytes = dice.size(1 << 10, 1 << 20);
     limits.udp_names = dice.size(1, 8);
+    limits.session_log = dice.size(1, 1 << 20);
+    limits.session_log_max = dice.size(limits.session_log, 4 << 20);
+    limits.session_log_growth = dice.size(1, 4 << 20);
+    if dice.chance(20) {
+        limits.suspended_links = dice.below(3) as usize;
+    }
+    if dice.chance(20) {
+        limits.suspended_bytes = dice.size(1, 1 << 20);
+    }
     limits
 }

@@ -157,6 +157,14 @@ fn both_commands_take_an_upstream_proxy() {
 }
 
 #[test]
+fn the_grace_time_is_30_s_unless_given() {
+    assert_eq!(client("linksocks client", &[]).transport_grace.as_secs(), 30);
+    assert_eq!(server("linksocks server", &[]).transport_grace.as_secs(), 30);
+    assert_eq!(client("linksocks client --transport-grace 1m30s", &[]).transport_grace.as_secs(), 90);
+    assert!(server("linksocks server --transport-grace=0", &[]).transport_grace.is_zero());
+}
+
+#[test]
 fn access_rules_add_up_and_bad_values_are_explained() {
     let args = server("linksocks server --access-rule !private --access-rule=:443 --udp-idle 1h30m", &[]);
     assert_eq!((args.access_rule.len(), args.udp_idle.as_secs()), (2, 5400));
@@ -165,6 +173,8 @@ fn access_rules_add_up_and_bad_values_are_explained() {
         assert!(error.contains("--access-rule") && error.contains("'example.com' is no address"), "{error}");
         let error = refusal(&format!("linksocks {command} --udp-idle 5"), &[]);
         assert!(error.contains("--udp-idle") && error.contains("30s, 1.5s or 1h30m"), "{error}");
+        let error = refusal(&format!("linksocks {command} --transport-grace -1s"), &[]);
+        assert!(error.contains("--transport-grace"), "{error}");
     }
 }
 
@@ -177,7 +187,6 @@ fn flags_of_later_features_are_refused_by_name() {
         ("client -if", "--fast-open"),
         ("client --fast-open=true", "--fast-open"),
         ("client --retry-auth", "--retry-auth"),
-        ("client --transport-grace 30s", "--transport-grace"),
         ("client --stun-server a --stun-server b", "--stun-server"),
         ("server -r", "--reverse"),
         ("server -a", "--connector-autonomy"),
