@@ -356,7 +356,7 @@ impl World {
             Event::UnbarServer => self.net.set_fate(server_address().ip(), None),
             Event::StartServer => self.start_server(),
             Event::Fault(Fault::CutLink(notice)) => {
-                if let Some(end) = self.some_link() {
+                if let Some(end) = self.some_busy_link() {
                     self.cut(end, notice);
                 }
             }
@@ -397,6 +397,17 @@ impl World {
     fn some_link(&mut self) -> Option<EndId> {
         let links = self.net.established_to(server_address());
         (!links.is_empty()).then(|| *self.dice.pick(&links))
+    }
+
+    /// One of the links that are up, if there is one of a client with a conversation under way.
+    fn some_busy_link(&mut self) -> Option<EndId> {
+        let links = self.net.established_to(server_address());
+        let is_busy = |client| {
+            let mut talks = self.talks.iter().filter(|talk| talk.plan.client == client);
+            talks.any(|talk| talk.plan.start < self.now && !talk.is_over())
+        };
+        let busy: Vec<_> = links.into_iter().filter(|end| self.dialer(*end).is_some_and(is_busy)).collect();
+        if busy.is_empty() { self.some_link() } else { Some(*self.dice.pick(&busy)) }
     }
 
     /// Cuts a link. With a session, a client that notices is back before streams have come to harm.
