@@ -12,7 +12,6 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use linksocks_sansio::access::AccessRule;
 
 use super::duration;
-
 use super::flow::FlowArgs;
 
 const KEY_FLAGS: &str = "Key flags";
@@ -128,6 +127,7 @@ pub(super) struct ClientArgs {
     #[cfg(feature = "tls")]
     #[arg(long, help_heading = OTHER_FLAGS)]
     pub(super) insecure: bool,
+
     /// Allow only matching destinations, or with a leading ! forbid them: ADDR:PORT, either part may be
     /// empty; ADDR may be an IP, a network, a range or 'private'
     #[arg(long, value_name = "ADDR:PORT", action = ArgAction::Append, help_heading = OTHER_FLAGS)]
@@ -189,6 +189,7 @@ pub(super) struct ServerArgs {
 
     #[command(flatten)]
     pub(super) flow: FlowArgs,
+
     /// Connect only to matching destinations, or with a leading ! not to them: ADDR:PORT, either part
     /// may be empty; ADDR may be an IP, a network, a range or 'private'
     #[arg(long, value_name = "ADDR:PORT", action = ArgAction::Append, help_heading = OTHER_FLAGS)]
