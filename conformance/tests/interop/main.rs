@@ -6,6 +6,7 @@
 
 mod close;
 mod compression;
+mod dns;
 mod lifecycle;
 mod link;
 mod misbehaviour;
@@ -107,6 +108,7 @@ const CASES: &[Case] = &[
     case("udp_over_ipv4", ANY, udp::udp_over_ipv4),
     case("udp_over_ipv6", ANY, udp::udp_over_ipv6),
     case("udp_by_name", ANY, udp::udp_by_name),
+    case("a_resolver_finds_names", ANY, dns::a_resolver_finds_names),
     case("large_datagrams", OUR_SERVER, udp::large_datagrams),
     case("thirty_udp_associations", ANY, udp::thirty_udp_associations),
     case("malformed_datagrams_are_harmless", OUR_CLIENT, udp::malformed_datagrams_are_harmless),
