@@ -12,7 +12,6 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use linksocks_sansio::access::AccessRule;
 
 use super::duration;
-
 use super::flow::FlowArgs;
 use super::timeouts::TimeoutArgs;
 
@@ -142,6 +141,7 @@ pub(super) struct ClientArgs {
     #[cfg(feature = "tls")]
     #[arg(long, help_heading = OTHER_FLAGS)]
     pub(super) insecure: bool,
+
     /// Allow only matching destinations, or with a leading ! forbid them: ADDR:PORT, either part may be
     /// empty; ADDR may be an IP, a network, a range or 'private'
     #[arg(long, value_name = "ADDR:PORT", action = ArgAction::Append, help_heading = OTHER_FLAGS)]
