@@ -55,7 +55,7 @@ pub(super) fn log(side: Side, event: &Event) {
             Side::Server => debug!(client_id = %link, latency = %GoDuration(*round_trip), "First pong"),
         },
         Event::LinkLost { error: LinkError::Rejected(_), retry_in: None, .. } => {
-            error!("Authentication failed")
+            error!("Authentication failed");
         }
         Event::LinkLost { error, retry_in: Some(delay), .. } => {
             warn!(%error, "Connection error, waiting {} before retrying", GoDuration(*delay));
