@@ -6,11 +6,13 @@
 mod associations;
 mod batching;
 mod channels;
+mod cleanup;
 mod compression;
 mod datagrams;
 mod dials;
 mod early;
 mod entry;
+mod fast_open;
 mod http;
 mod links;
 mod memory;
@@ -89,6 +91,8 @@ pub(crate) enum Timer {
     LinkClose(LinkId),
     /// A Connect must be answered.
     Response(ChannelKey),
+    /// What a channel has sent before it was confirmed has been held back for long enough.
+    HeldData(ChannelKey),
     /// A SOCKS side has seen EOF and the dial side has gone quiet.
     HalfClose(ChannelKey),
     /// Bytes have waited long enough for more to share a message with them.
@@ -112,6 +116,8 @@ pub(crate) enum Timer {
     Early(Owner),
     /// Look for stalled channels: of a link, or of all lost links.
     Stall(Option<LinkId>),
+    /// Look for channels that nobody uses.
+    Sweep,
     /// Shutting down must make its next step.
     Shutdown,
     /// One of the engine's own.
@@ -141,10 +147,12 @@ impl Timer {
             | Self::LastBytes(_)
             | Self::Dial(_)
             | Self::Handshake(_)
+            | Self::Sweep
             | Self::Stall(_) => true,
             Self::LinkKeepAlive(_)
             | Self::Early(_)
             | Self::LinkClose(_)
+            | Self::HeldData(_)
             | Self::Batch(_)
             | Self::DialStagger(_)
             | Self::Shutdown
@@ -353,6 +361,7 @@ impl Relay {
             Timer::LinkKeepAlive(link) => self.on_keep_alive(link, due.deadline),
             Timer::LinkClose(link) => self.on_close_timeout(link),
             Timer::Response(channel) => self.on_response_timeout(channel),
+            Timer::HeldData(channel) => self.send_held_data(channel),
             Timer::HalfClose(channel) => self.on_half_close_timeout(channel),
             Timer::Batch(channel) => self.flush(channel),
             Timer::AssociationResponse(association) => self.on_association_response_timeout(association),
@@ -364,6 +373,7 @@ impl Relay {
             Timer::Handshake(socket) => self.on_handshake_timeout(socket),
             Timer::Early(owner) => self.on_early_timeout(owner),
             Timer::Stall(link) => self.on_stall_check(link),
+            Timer::Sweep => self.on_sweep(),
             Timer::Shutdown => self.on_shutdown_timer(),
             Timer::Engine(timer) => return Some(timer),
         }
