@@ -76,8 +76,9 @@ fn help_and_version_go_to_standard_output() {
 fn errors_in_arguments_go_to_standard_error() {
     for (args, variables, part) in [
         (&["client", "--frobnicate"][..], &[][..], "--frobnicate"),
-        (&["client", "-f"], &[], "--fast-open (LINKSOCKS_FASTOPEN) is not supported yet"),
-        (&["server"], &[("LINKSOCKS_FASTOPEN", "true")], "LINKSOCKS_FASTOPEN"),
+        (&["server", "-f"], &[], "--fast-open is not supported yet"),
+        (&["server"], &[("LINKSOCKS_API_KEY", "x")], "--api-key (LINKSOCKS_API_KEY) is not supported yet"),
+        (&["client"], &[("LINKSOCKS_FASTOPEN", "maybe")], "LINKSOCKS_FASTOPEN"),
         (&["client", "-p", "many"], &[], "'many'"),
         (&["client"], &[("LINKSOCKS_SOCKS_PORT", "many")], "LINKSOCKS_SOCKS_PORT"),
         (&["client", "--header", "Upgrade: x"], &[], "unusable header 'Upgrade'"),
@@ -99,6 +100,42 @@ fn the_demo_succeeds() {
     let ended = LinkSocks::start(&["demo"], &[]).end();
     assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);
     assert!(ended.stdout.contains("64 MiB") && ended.stdout.contains("MiB/s"), "{}", ended.stdout);
+}
+
+#[test]
+fn the_demo_stays_up_if_it_shall() {
+    let mut demo = LinkSocks::start(&["demo", "--serve"], &[]);
+    let line = demo.wait_for("curl --socks5-hostname ");
+    let words: Vec<_> = line.split_whitespace().collect();
+    let [_, _, socks, url] = words[..] else { panic!("{line}") };
+    let web: SocketAddr = url.strip_prefix("http://").unwrap().trim_end_matches('/').parse().unwrap();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(socks).unwrap();
+        stream.set_read_timeout(Some(WAIT)).unwrap();
+        let port = web.port().to_be_bytes();
+        stream.write_all(&[5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, port[0], port[1]]).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer[..4], [5, 0, 5, 0]);
+        assert!(answer.ends_with(b"\r\n\r\nThis came through LinkSocks.\n"));
+    }
+    demo.signal("INT");
+    let ended = demo.end();
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);
+}
+
+#[test]
+fn with_fast_open_a_refused_target_resets_the_connection() {
+    let (_server, url) = server(&["-t", "t"]);
+    let (_client, socks) = client(&["-t", "t", "-u", &url, "-f"]);
+    echo_through(socks);
+    // Nobody listens there, and the system gives it to nobody.
+    let mut stream = TcpStream::connect(socks).unwrap();
+    stream.set_read_timeout(Some(WAIT)).unwrap();
+    stream.write_all(&[5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, 0, 1]).unwrap();
+    let mut answer = Vec::new();
+    assert_eq!(stream.read_to_end(&mut answer).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]
@@ -175,6 +212,20 @@ fn a_wrong_token_ends_the_client_without_a_retry() {
     server.signal("TERM");
     let server = server.end();
     assert_eq!(server.stdout.matches("Client rejected").count(), 2, "{}", server.stdout);
+}
+
+#[test]
+fn a_wrong_token_is_tried_again_if_it_shall() {
+    let (mut server, url) = server(&["-t", "right"]);
+    let flags = ["client", "-p", "0", "-u", &url, "-t", "wrong", "--reconnect-delay", "10ms"];
+    let mut client = LinkSocks::start(&flags, &[("LINKSOCKS_RETRY_AUTH", "true")]);
+    let line = client.wait_for("waiting 10ms before retrying");
+    assert!(line.contains("authentication failed: invalid token"), "{line}");
+    for _ in 0..3 {
+        server.next_with("Client rejected");
+    }
+    client.signal("TERM");
+    assert_eq!(client.end().status, Some(0));
 }
 
 #[test]

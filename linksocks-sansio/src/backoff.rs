@@ -56,6 +56,15 @@ mod tests {
     }
 
     #[test]
+    fn a_fixed_delay_stays_what_it_is() {
+        let mut rng = EngineRng::new([3; 32]);
+        for delay in [Duration::from_millis(1), Duration::from_secs(5), Duration::from_secs(3600)] {
+            let mut backoff = Backoff::new(BackoffConfig::fixed(delay));
+            assert!((0..50).all(|_| backoff.next_delay(&mut rng) == delay), "{delay:?}");
+        }
+    }
+
+    #[test]
     fn jitter_stays_within_its_share() {
         let mut rng = EngineRng::new([2; 32]);
         let delays: Vec<_> = (0..200)

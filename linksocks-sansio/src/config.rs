@@ -39,6 +39,9 @@ pub struct ClientConfig {
     pub credentials: Option<Credentials>,
     /// Connect again after a link is lost (`--no-reconnect` switches it off). Default true.
     pub reconnect: bool,
+    /// Try again also when the server rejects the token, as after any other error
+    /// (`--retry-auth`). Default false: that ends the client.
+    pub retry_auth: bool,
     /// The proxy through which the server is connected to (`--upstream-proxy` of a client, or
     /// variables like `HTTP_PROXY`). Default none.
     pub proxy: LinkProxy,
@@ -62,6 +65,7 @@ impl ClientConfig {
             listen_early: false,
             credentials: None,
             reconnect: true,
+            retry_auth: false,
             proxy: LinkProxy::Direct,
             backoff: BackoffConfig::default(),
             relay: RelayConfig::default(),
@@ -112,6 +116,14 @@ pub struct BackoffConfig {
     pub jitter: f64,
 }
 
+impl BackoffConfig {
+    /// Always the same delay (`--reconnect-delay`).
+    #[must_use]
+    pub const fn fixed(delay: Duration) -> Self {
+        Self { first: delay, factor: 1.0, max: delay, jitter: 0.0 }
+    }
+}
+
 impl Default for BackoffConfig {
     fn default() -> Self {
         Self { first: Duration::from_secs(1), factor: 1.5, max: Duration::from_secs(60), jitter: 0.2 }
@@ -132,6 +144,14 @@ pub struct RelayConfig {
     pub batching: BatchingConfig,
     /// Which messages are compressed.
     pub compression: CompressionConfig,
+    /// Tell applications that their target is connected as soon as a link has been asked for it
+    /// (`--fast-open`). Default false.
+    ///
+    /// Saves them a round trip. Whoever can't be connected to, or whose connection is not confirmed
+    /// within [`Timeouts::response`], sees a reset. SOCKS (streams and UDP) and HTTP CONNECT only: the
+    /// answer to a plain HTTP request is the target's own, and
+    /// [`Command::Open`](crate::io::Command::Open) promises a connected target.
+    pub fast_open: bool,
     /// The proxy through which targets are connected to (`--upstream-proxy` of a server), with their
     /// names unresolved. Default none. For TCP only: with it, UDP is refused.
     pub upstream: Option<UpstreamProxy>,
@@ -154,12 +174,14 @@ impl RelayConfig {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// Resolving and connecting to a target. Default 10 s (real: `ConnectTimeout`).
+    /// Resolving and connecting to a target, or to the server. Default 10 s (real:
+    /// `ConnectTimeout`).
     pub dial: Duration,
     /// Until another address of a target is tried beside a silent one. Default 250 ms (RFC 8305
     /// section 5).
     pub dial_stagger: Duration,
-    /// Waiting for a ConnectResponse. Default 15 s (real: `ConnectTimeout` + 5 s).
+    /// Waiting for a ConnectResponse, also with [`RelayConfig::fast_open`]. Default 15 s (published
+    /// page: `ConnectTimeout` + 5 s).
     pub response: Duration,
     /// How long a SOCKS request waits for a link. Default 10 s (real).
     pub link_wait: Duration,
@@ -189,6 +211,10 @@ pub struct Timeouts {
     pub last_bytes: Duration,
     /// A channel whose socket accepts nothing for so long is stalled. Default 10 s.
     pub stall: Duration,
+    /// A channel or UDP association ends after this long without a byte or datagram in either
+    /// direction (`--channel-timeout`), or up to a minute later; 0 = never. Default 12 h (published
+    /// page).
+    pub channel_idle: Duration,
     /// A UDP association ends after this long without a datagram (`--udp-idle`). Default 5 min, the
     /// least that RFC 4787 recommends for UDP mappings.
     pub udp_idle: Duration,
@@ -199,6 +225,18 @@ pub struct Timeouts {
     pub transport_grace: Duration,
     /// How long messages may go unacknowledged between peers with sessions. Default 100 ms.
     pub acknowledge: Duration,
+}
+
+impl Timeouts {
+    /// How much longer than a dial the answer to its Connect may take (published page).
+    const RESPONSE_MARGIN: Duration = Duration::from_secs(5);
+
+    /// Sets [`Timeouts::dial`] and [`Timeouts::response`] as `ConnectTimeout` of real programs does:
+    /// the dial side has `timeout`, the side that waits for it 5 s more.
+    pub const fn set_connect_timeout(&mut self, timeout: Duration) {
+        self.dial = timeout;
+        self.response = timeout.saturating_add(Self::RESPONSE_MARGIN);
+    }
 }
 
 impl Default for Timeouts {
@@ -220,6 +258,7 @@ impl Default for Timeouts {
             close_linger: Duration::from_secs(2),
             last_bytes: Duration::from_secs(300),
             stall: Duration::from_secs(10),
+            channel_idle: Duration::from_secs(12 * 3600),
             udp_idle: Duration::from_secs(300),
             udp_name: Duration::from_secs(30),
             transport_grace: Duration::from_secs(30),

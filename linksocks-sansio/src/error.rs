@@ -231,6 +231,9 @@ pub enum ChannelError {
     /// A rule forbids the target.
     #[error("destination {0} blocked by access control")]
     Blocked(String),
+    /// There was nothing in either direction for so long.
+    #[error("no data for {} s", .0.as_secs())]
+    Inactive(Duration),
     /// There was no datagram for so long.
     #[error("no datagram for {} s", .0.as_secs())]
     Idle(Duration),

@@ -28,11 +28,13 @@ pub struct Options {
     pub threads: u32,
     /// Over TLS, with certificates made for this tunnel. Only our server can.
     pub secure: bool,
+    /// The client tells applications of success before it knows.
+    pub fast_open: bool,
 }
 
 impl Options {
     /// One link, authenticated in the query.
-    pub const DEFAULT: Self = Self { path: "", threads: 1, secure: false };
+    pub const DEFAULT: Self = Self { path: "", threads: 1, secure: false, fast_open: false };
 }
 
 /// A running server and a client that is logged in to it.
@@ -67,6 +69,9 @@ impl Tunnel {
         let url = format!("{scheme}://127.0.0.1:{server_port}{}", options.path);
         let (client_process, socks_port) = with_retries(|port| {
             let mut command = client.client(&url, Self::TOKEN, port, options.threads)?;
+            if options.fast_open {
+                command.arg("--fast-open");
+            }
             if let Some(certificates) = &certificates {
                 certificates.trust(client, &mut command);
             }

@@ -21,8 +21,10 @@ const TICK: Duration = Duration::from_millis(50);
 pub struct Association {
     /// Ends the association when it is closed.
     pub control: TcpStream,
-    socket: UdpSocket,
-    relay: SocketAddr,
+    /// The user's socket.
+    pub socket: UdpSocket,
+    /// Where the proxy wants its datagrams.
+    pub relay: SocketAddr,
 }
 
 impl Association {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use linksocks_sansio::config::Timeouts;
 use linksocks_sansio::{ClientEngine, Command, ServerEngine};
 
 use super::app::chat::Chat;
@@ -10,7 +11,8 @@ use super::app::intruder::Intruder;
 use super::app::plan::{TalkPlan, client_address, embedder_address, server_address};
 use super::app::{Scene, Talk};
 use super::check::{
-    Contract, Disturbances, Verdict, Violation, answered_once, require, served_unless_provoked,
+    Contract, Disturbances, Verdict, Violation, answered_once, ended_when_forgotten, require,
+    served_unless_provoked,
 };
 use super::clock::{Agenda, Time};
 use super::dice::Dice;
@@ -170,7 +172,9 @@ impl World {
         self.net.set_loss(0);
         self.run_until(PROBES)?;
         // Faults off: everything comes to an end.
-        self.run_while(PATIENCE, "conversations come to an end", |world| {
+        let forgotten = self.scenario.shape.forgotten;
+        let patience = if forgotten { Timeouts::default().channel_idle + PATIENCE } else { PATIENCE };
+        self.run_while(patience, "conversations come to an end", |world| {
             let open = world.talks.iter().find(|talk| !talk.is_over());
             let chat = world.chats.iter().find(|chat| !chat.is_over()).map(Chat::to_string);
             open.map(|talk| talk.to_string()).or(chat)
@@ -189,10 +193,13 @@ impl World {
             if !talk.is_honest() {
                 continue;
             }
-            answered_once(talk, plan.asks_for_login(), may_drop)?;
+            answered_once(talk, plan.asks_for_login(), may_drop, plan.config.relay.fast_open)?;
             // An impostor may have ended the client for good.
             let is_lost = self.scenario.shape.impostor && self.clients[client].stopped().is_some();
-            if plan.is_known && !is_lost && !self.scenario.shape.tight {
+            let is_served = plan.is_known && !is_lost && !self.scenario.shape.tight;
+            if is_served && talk.plan.is_forgotten() {
+                ended_when_forgotten(talk)?;
+            } else if is_served {
                 served_unless_provoked(talk, plan.asks_for_login(), &self.disturbances[client])?;
             }
         }

@@ -6,6 +6,8 @@
 
 mod close;
 mod compression;
+mod dns;
+mod fast_open;
 mod lifecycle;
 mod link;
 mod misbehaviour;
@@ -63,11 +65,18 @@ const ANY_SERVER: &[Pairing] = &[OURS_TO_OURS, REAL_TO_REAL];
 /// What needs our extensions at both ends, or our server alone.
 const OURS: &[Pairing] = &[OURS_TO_OURS];
 
+/// With a client that opens connections fast.
+const FAST: Options = Options { fast_open: true, ..Options::DEFAULT };
+
 /// Over TLS.
 const SECURE: Options = Options { secure: true, ..Options::DEFAULT };
 
 const fn case(name: &'static str, pairings: &'static [Pairing], run: fn(&mut Tunnel) -> TestResult) -> Case {
     Case { name, pairings, options: Options::DEFAULT, run }
+}
+
+const fn fast(name: &'static str, pairings: &'static [Pairing], run: fn(&mut Tunnel) -> TestResult) -> Case {
+    Case { name, pairings, options: FAST, run }
 }
 
 const CASES: &[Case] = &[
@@ -107,6 +116,7 @@ const CASES: &[Case] = &[
     case("udp_over_ipv4", ANY, udp::udp_over_ipv4),
     case("udp_over_ipv6", ANY, udp::udp_over_ipv6),
     case("udp_by_name", ANY, udp::udp_by_name),
+    case("a_resolver_finds_names", ANY, dns::a_resolver_finds_names),
     case("large_datagrams", OUR_SERVER, udp::large_datagrams),
     case("thirty_udp_associations", ANY, udp::thirty_udp_associations),
     case("malformed_datagrams_are_harmless", OUR_CLIENT, udp::malformed_datagrams_are_harmless),
@@ -129,6 +139,14 @@ const CASES: &[Case] = &[
     case("upstream_socks5", ANY, proxy::upstream_socks5),
     case("upstream_http", OUR_SERVER, proxy::upstream_http),
     case("link_through_a_proxy", ANY, proxy::link_through_a_proxy),
+    fast("fast_open_fetches", ANY, transfer::two_hundred_concurrent_fetches),
+    fast("fast_open_by_name", ANY, transfer::fetch_by_name),
+    fast("fast_open_upload", ANY, transfer::upload_64_mib),
+    fast("fast_open_target_speaks_first", ANY, transfer::target_speaks_first),
+    fast("fast_open_early_data", ANY, fast_open::early_data),
+    fast("fast_open_refused_target", OUR_CLIENT, fast_open::refused_target),
+    fast("fast_open_http_connect", ANY, proxy::http_connect),
+    fast("fast_open_udp", ANY, udp::udp_over_ipv4),
     case("text_travels_compressed", ANY, compression::text_travels_compressed),
     case("garbage_on_the_http_port", OURS, misbehaviour::garbage_on_the_http_port),
     case("http_answers", ANY_SERVER, misbehaviour::http_answers),

@@ -68,7 +68,7 @@ pub(crate) fn thirty_udp_associations(tunnel: &mut Tunnel) -> TestResult {
     })
 }
 
-/// One of them ends the published client's process.
+/// Asked of our client only: it is the one that reads them.
 pub(crate) fn malformed_datagrams_are_harmless(tunnel: &mut Tunnel) -> TestResult {
     let target = EchoTarget::bind(Ipv4Addr::LOCALHOST.into())?;
     let association = Association::open(tunnel.socks())?;

@@ -12,8 +12,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use linksocks_sansio::access::AccessRule;
 
 use super::duration;
-
 use super::flow::FlowArgs;
+use super::timeouts::TimeoutArgs;
 
 const KEY_FLAGS: &str = "Key flags";
 pub(super) const OTHER_FLAGS: &str = "Other flags";
@@ -95,10 +95,23 @@ pub(super) struct ClientArgs {
     #[arg(short = 'R', long, help_heading = OTHER_FLAGS)]
     pub(super) no_reconnect: bool,
 
+    /// Always wait so long before reconnecting [default: 1s, growing up to 60s]
+    #[arg(long, value_parser = duration::parse_positive, help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "DURATION")]
+    pub(super) reconnect_delay: Option<Duration>,
+
+    /// Reconnect also after the server has rejected the token
+    #[arg(long, env = "LINKSOCKS_RETRY_AUTH", help_heading = OTHER_FLAGS)]
+    pub(super) retry_auth: bool,
+
     /// Number of WebSocket connections; 0 means 1, a negative number one per CPU
     #[arg(short = 'T', long, default_value = "1", allow_negative_numbers = true, help_heading = OTHER_FLAGS)]
     #[arg(value_name = "N")]
     pub(super) threads: i64,
+
+    /// Tell applications at once that they are connected; if it turns out wrong, they see a reset
+    #[arg(short = 'f', long, env = "LINKSOCKS_FASTOPEN", help_heading = OTHER_FLAGS)]
+    pub(super) fast_open: bool,
 
     /// Proxy through which the server is connected to: socks5://[user:pass@]host[:1080] or
     /// http://[user:pass@]host[:8080]
@@ -128,6 +141,7 @@ pub(super) struct ClientArgs {
     #[cfg(feature = "tls")]
     #[arg(long, help_heading = OTHER_FLAGS)]
     pub(super) insecure: bool,
+
     /// Allow only matching destinations, or with a leading ! forbid them: ADDR:PORT, either part may be
     /// empty; ADDR may be an IP, a network, a range or 'private'
     #[arg(long, value_name = "ADDR:PORT", action = ArgAction::Append, help_heading = OTHER_FLAGS)]
@@ -147,6 +161,9 @@ pub(super) struct ClientArgs {
     #[arg(long, default_value = "auto", help_heading = OTHER_FLAGS)]
     #[arg(value_name = "MODE", value_parser = direct_mode, hide_possible_values = true)]
     pub(super) direct_mode: DirectMode,
+
+    #[command(flatten)]
+    pub(super) timeouts: TimeoutArgs,
 
     #[command(flatten)]
     pub(super) flow: FlowArgs,
@@ -193,7 +210,11 @@ pub(super) struct ServerArgs {
     pub(super) tls_key: Option<PathBuf>,
 
     #[command(flatten)]
+    pub(super) timeouts: TimeoutArgs,
+
+    #[command(flatten)]
     pub(super) flow: FlowArgs,
+
     /// Connect only to matching destinations, or with a leading ! not to them: ADDR:PORT, either part
     /// may be empty; ADDR may be an IP, a network, a range or 'private'
     #[arg(long, value_name = "ADDR:PORT", action = ArgAction::Append, help_heading = OTHER_FLAGS)]
@@ -217,6 +238,10 @@ pub(super) struct ServerArgs {
 /// Run server, client and a web server here, fetch through them, check every byte
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
+    /// Stay up afterwards, to be tried out with the command that is shown, until Ctrl-C
+    #[arg(long, help_heading = OTHER_FLAGS)]
+    pub(super) serve: bool,
+
     /// Show debug logs (-dd for trace logs)
     #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]
     pub(super) debug: u8,
@@ -286,8 +311,6 @@ impl Later {
 pub(super) const CLIENT_LATER: &[Later] = &[
     Later::switch("reverse").short('r'),
     Later::value("connector-token").short('c').variable("LINKSOCKS_CONNECTOR_TOKEN"),
-    Later::switch("retry-auth").variable("LINKSOCKS_RETRY_AUTH"),
-    Later::switch("fast-open").short('f').variable("LINKSOCKS_FASTOPEN"),
     Later::value("direct-discovery"),
     Later::value("direct-host-candidates"),
     Later::value("stun-server"),
@@ -298,8 +321,8 @@ pub(super) const CLIENT_LATER: &[Later] = &[
     Later::value("direct-upnp-external-port"),
 ];
 
-/// The variables of the SOCKS flags are left out: in forward mode the Go server takes no notice of
-/// them, and a server often shares its environment with a client.
+/// The variables of the SOCKS flags and of fast open are left out: in forward mode the Go server
+/// takes no notice of them, and a server often shares its environment with a client.
 pub(super) const SERVER_LATER: &[Later] = &[
     Later::switch("reverse").short('r'),
     Later::value("connector-token").short('c').variable("LINKSOCKS_CONNECTOR_TOKEN"),
@@ -310,7 +333,7 @@ pub(super) const SERVER_LATER: &[Later] = &[
     Later::value("socks-password").short('w'),
     Later::switch("socks-nowait").short('i'),
     Later::value("api-key").short('k').variable("LINKSOCKS_API_KEY"),
-    Later::switch("fast-open").short('f').variable("LINKSOCKS_FASTOPEN"),
+    Later::switch("fast-open").short('f'),
     Later::value("connector-wait-provider"),
     Later::switch("direct-enable"),
     Later::switch("direct-rendezvous-udp"),

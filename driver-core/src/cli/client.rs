@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use futures_core::Stream;
+use linksocks_sansio::config::BackoffConfig;
 use linksocks_sansio::error::{LinkError, StopReason, TlsFailure};
 use linksocks_sansio::{ClientConfig, Credentials, LinkProxy, ServerUrl, Token};
 use tracing::level_filters::LevelFilter;
@@ -110,6 +111,10 @@ fn config(
     config.listen = Some(listen);
     config.listen_early = args.socks_no_wait;
     config.reconnect = !args.no_reconnect;
+    config.retry_auth = args.retry_auth;
+    if let Some(delay) = args.reconnect_delay {
+        config.backoff = BackoffConfig::fixed(delay);
+    }
     config.links = links(args.threads, cpus);
     config.proxy = match proxy::upstream(args.upstream_proxy.as_deref())? {
         Some(proxy) => LinkProxy::Through(proxy),
@@ -117,6 +122,8 @@ fn config(
         None => proxy::from_environment(environment, &config.server)?,
     };
     args.flow.apply(&mut config.relay);
+    args.timeouts.apply(&mut config.relay.timeouts);
+    config.relay.fast_open = args.fast_open;
     config.relay.entry_rules = args.access_rule.iter().cloned().collect();
     config.relay.timeouts.udp_idle = args.udp_idle;
     config.relay.timeouts.transport_grace = args.transport_grace;
@@ -140,7 +147,10 @@ fn links(threads: i64, cpus: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser as _;
+    use linksocks_sansio::config::BackoffConfig;
     use linksocks_sansio::error::{LinkError, StopReason, TlsFailure};
 
     use super::super::args::{Cli, Command};
@@ -173,6 +183,17 @@ mod tests {
         assert!(config.token.is_anonymous() && config.credentials.is_none());
         assert!(!config.listen_early && config.reconnect && config.links == 1);
         assert_eq!(configure("-b 4096").unwrap().relay.batching.buffer_size, 4096);
+    }
+
+    #[test]
+    fn flags_about_links_and_channels_reach_the_engine() {
+        let config = configure("").unwrap();
+        assert_eq!(config.backoff, BackoffConfig::default());
+        assert!(!config.retry_auth && !config.relay.fast_open);
+        let config = configure("-f --retry-auth --reconnect-delay 5s --connect-timeout 3s").unwrap();
+        assert_eq!(config.backoff, BackoffConfig::fixed(Duration::from_secs(5)));
+        assert!(config.retry_auth && config.relay.fast_open);
+        assert_eq!(config.relay.timeouts.response, Duration::from_secs(8));
     }
 
     #[test]

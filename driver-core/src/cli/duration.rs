@@ -40,6 +40,17 @@ pub(super) fn parse(text: &str) -> Result<Duration, &'static str> {
     Ok(total)
 }
 
+/// As [`parse`], but not zero.
+///
+/// # Errors
+/// What is wrong with `text`.
+pub(super) fn parse_positive(text: &str) -> Result<Duration, &'static str> {
+    match parse(text)? {
+        Duration::ZERO => Err("expected more than no time"),
+        duration => Ok(duration),
+    }
+}
+
 /// A decimal number of units. Digits beyond nanoseconds are cut off.
 fn nanoseconds(number: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -62,7 +73,13 @@ fn nanoseconds(number: &str, unit: u64) -> Option<u64> {
 mod tests {
     use std::time::Duration;
 
-    use super::parse;
+    use super::{parse, parse_positive};
+
+    #[test]
+    fn some_durations_must_not_be_zero() {
+        assert_eq!(parse_positive("1ns"), Ok(Duration::from_nanos(1)));
+        assert!(parse_positive("0s").is_err() && parse_positive("soon").is_err());
+    }
 
     #[test]
     fn durations_are_read_as_go_does() {

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use futures_core::Stream;
+use futures_util::StreamExt as _;
 use linksocks_sansio::Event;
 use linksocks_sansio::error::LinkError;
 use tracing::{debug, error, info, trace, warn};
 
 use super::log::GoDuration;
-use crate::embed::Events;
 
 /// Whose events they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ impl fmt::Display for Side {
 }
 
 /// Writes lines until the engine stops.
-pub(super) async fn log_all(side: Side, mut events: Events) {
+pub(super) async fn log_all(side: Side, mut events: impl Stream<Item = Event> + Unpin) {
     while let Some(event) = events.next().await {
         log(side, &event);
     }
@@ -53,7 +54,9 @@ pub(super) fn log(side: Side, event: &Event) {
             Side::Client => info!("Server ready, latency: {}ms", round_trip.as_millis()),
             Side::Server => debug!(client_id = %link, latency = %GoDuration(*round_trip), "First pong"),
         },
-        Event::LinkLost { error: LinkError::Rejected(_), .. } => error!("Authentication failed"),
+        Event::LinkLost { error: LinkError::Rejected(_), retry_in: None, .. } => {
+            error!("Authentication failed");
+        }
         Event::LinkLost { error, retry_in: Some(delay), .. } => {
             warn!(%error, "Connection error, waiting {} before retrying", GoDuration(*delay));
         }

@@ -13,6 +13,7 @@ mod parse;
 mod proxy;
 mod server;
 mod supervise;
+mod timeouts;
 
 use std::ffi::OsString;
 use std::future::Future;

@@ -34,6 +34,7 @@ pub(super) async fn run<R: Runtime>(
     config.relay.upstream = proxy::upstream(args.upstream_proxy.as_deref())?;
     let upstream = config.relay.upstream.clone();
     args.flow.apply(&mut config.relay);
+    args.timeouts.apply(&mut config.relay.timeouts);
     config.relay.dial_rules = args.access_rule.iter().cloned().collect();
     config.relay.timeouts.udp_idle = args.udp_idle;
     config.relay.timeouts.transport_grace = args.transport_grace;

@@ -50,10 +50,15 @@ impl LinkSocks {
 
     /// Waits for a line with `text` in it, unless there has been one.
     pub fn wait_for(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + WAIT;
         if let Some(line) = self.stdout.lines().find(|line| line.contains(text)) {
             return line.to_owned();
         }
+        self.next_with(text)
+    }
+
+    /// Waits for another line with `text` in it.
+    pub fn next_with(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + WAIT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = self.lines.recv_timeout(left) else {

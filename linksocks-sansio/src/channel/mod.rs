@@ -68,6 +68,8 @@ pub(crate) struct Channel {
     pub(crate) side: Side,
     pub(crate) target: TargetAddr,
     pub(crate) phase: Phase,
+    /// The application takes it for open, and the other side has not said so yet (fast open).
+    pub(crate) unconfirmed: bool,
     /// What the link has negotiated.
     pub(crate) extensions: Extensions,
     pub(crate) inbound: Inbound,
@@ -89,6 +91,8 @@ pub(crate) struct Channel {
     pub(crate) waiting_since: Instant,
     /// When Data last came from the peer.
     pub(crate) last_data: Instant,
+    /// When a byte last came by, in either direction.
+    pub(crate) last_used: Instant,
     /// Stream bytes sent to and received from the peer.
     pub(crate) sent: u64,
     pub(crate) received: u64,

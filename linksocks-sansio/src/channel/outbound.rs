@@ -57,7 +57,8 @@ pub(crate) struct Outbound {
     /// The lengths of all messages.
     bytes: usize,
     end: Option<OutboundEnd>,
-    /// What the peer lets us send in whole messages; `None` without the window extension.
+    /// What may be sent, in whole messages: as the peer lets us, or, without the window extension,
+    /// as [`Self::limit`] says. `None`: anything.
     credit: Option<u64>,
     pub(crate) turn: Turn,
 }
@@ -238,6 +239,15 @@ impl Outbound {
         if let Some(credit) = &mut self.credit {
             *credit = credit.saturating_add(u64::from(bytes));
         }
+    }
+
+    /// Lets no more than `bytes` leave until [`Self::lift_limit`]. Without the window extension.
+    pub(crate) fn limit(&mut self, bytes: u64) {
+        self.credit = Some(bytes);
+    }
+
+    pub(crate) fn lift_limit(&mut self) {
+        self.credit = None;
     }
 
     /// Drops what waits, and returns how many bytes that were.

@@ -139,7 +139,8 @@ impl ClientEngine {
     pub(super) fn on_down(&mut self, id: LinkId, slot: usize, authenticated: bool, error: LinkError) {
         self.slots[slot].link = None;
         self.slots[slot].route = None;
-        let is_final = error.is_final();
+        let rejected = matches!(error, LinkError::Rejected(_));
+        let is_final = error.is_final() && !(rejected && self.config.retry_auth);
         let retry = self.config.reconnect && !is_final && !self.relay.is_shutting_down();
         let retry_in = retry.then(|| {
             if authenticated {

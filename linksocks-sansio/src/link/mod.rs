@@ -12,7 +12,7 @@ mod session;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -85,6 +85,8 @@ pub(crate) struct Link {
     /// Bytes of datagrams that wait for all UDP associations, with overhead.
     pub(crate) datagram_bytes: usize,
     pub(crate) keep_alive: KeepAlive,
+    /// The server has told of providers: we are a connector, and somebody else dials.
+    pub(crate) has_partners: bool,
     /// The close frame to send after the last message.
     pub(crate) close: Option<CloseFrame>,
     pub(crate) minor_reported: bool,
@@ -116,6 +118,7 @@ impl Link {
             associations: BTreeMap::new(),
             datagram_bytes: 0,
             keep_alive: KeepAlive::new(now),
+            has_partners: false,
             close: None,
             minor_reported: false,
             dial: None,
@@ -229,11 +232,12 @@ pub(crate) struct KeepAlive {
     pub(crate) last_heard: Instant,
     /// When the ping was sent whose pong is still missing.
     pub(crate) ping_sent: Option<Instant>,
-    pub(crate) latency_reported: bool,
+    /// From the last ping that was answered to its pong.
+    pub(crate) round_trip: Option<Duration>,
 }
 
 impl KeepAlive {
     fn new(now: Instant) -> Self {
-        Self { last_heard: now, ping_sent: None, latency_reported: false }
+        Self { last_heard: now, ping_sent: None, round_trip: None }
     }
 }

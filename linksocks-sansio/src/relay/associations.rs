@@ -76,6 +76,7 @@ impl Relay {
             }
         }
         self.totals.channels_opened += 1;
+        self.begin_sweeping();
         key
     }
 
@@ -131,10 +132,15 @@ impl Relay {
         else {
             return;
         };
-        if *phase != AssociationPhase::Opening || application.confirmed {
+        if *phase == AssociationPhase::Ending || application.confirmed {
             return;
         }
         application.confirmed = true;
+        if *phase == AssociationPhase::Open {
+            // The application has its answer already.
+            self.establish_association(key);
+            return;
+        }
         if let Origin::Embed(ticket) = application.origin {
             let socket = Socket::new(SocketOwner::Datagrams(key), self.config.limits.read_min);
             let socket = self.sockets.insert(socket);
@@ -146,14 +152,17 @@ impl Relay {
         self.answer_application(key);
     }
 
-    /// Tells the application that it may send, once the other side has agreed and the socket is bound.
+    /// Tells the application that it may send, once the socket is bound and, unless it is told in
+    /// advance, the other side has agreed.
     fn answer_application(&mut self, key: AssociationKey) {
+        let fast = self.config.fast_open;
         let Some(Association { local: Local::Application(application), phase, .. }) =
             self.associations.get_mut(key)
         else {
             return;
         };
-        let Some(port) = application.port.as_ref().filter(|port| port.bound && application.confirmed) else {
+        let confirmed = application.confirmed;
+        let Some(port) = application.port.as_ref().filter(|port| port.bound && (confirmed || fast)) else {
             return;
         };
         let (socket, origin, local) = (port.socket, application.origin, application.local);
@@ -166,16 +175,22 @@ impl Relay {
             self.write(control, Reply::Succeeded.encode(local));
             self.on_control_read(control, session.map_or(0, |session| session.early.bytes.len()));
         }
-        self.timers.cancel(Timer::AssociationResponse(key));
-        self.announce_association(key, local);
+        if confirmed {
+            self.establish_association(key);
+        }
         self.grant_datagrams(key, socket);
         self.flush_port(key, socket);
     }
 
-    /// An association is open: from now on it must be used.
-    fn announce_association(&mut self, key: AssociationKey, local: Option<SocketAddr>) {
+    /// Both sides know of an association: from now on it must be used.
+    fn establish_association(&mut self, key: AssociationKey) {
+        self.timers.cancel(Timer::AssociationResponse(key));
         let Some(association) = self.associations.get_mut(key) else { return };
         association.last_datagram = self.now;
+        let local = match &association.local {
+            Local::Application(application) => application.local,
+            Local::Targets { .. } => None,
+        };
         let channel = association.as_ref();
         self.set_timer(Timer::AssociationIdle(key), self.config.timeouts.udp_idle);
         self.tell(Event::AssociationOpened { channel, local });
@@ -214,7 +229,7 @@ impl Relay {
     pub(super) fn accept_association(&mut self, link: LinkId, id: ChannelId) -> AssociationKey {
         let key = self.add_association(link, id, Local::Targets { v4: None, v6: None });
         self.send_answer(link, ConnectResponse { channel: id, result: Ok(()) }.encode());
-        self.announce_association(key, None);
+        self.establish_association(key);
         key
     }
 
@@ -340,6 +355,7 @@ impl Relay {
         self.release_association(key);
         self.drop_outbound(key);
         let Some(association) = self.associations.remove(key) else { return };
+        self.end_sweeping();
         let Association { sent, received, dropped, .. } = association;
         let (channel, error) = (association.as_ref(), error.or(association.error));
         self.totals.channels_failed += u64::from(error.is_some());

@@ -43,7 +43,7 @@ impl Relay {
             self.reset_channel(key, ChannelError::Protocol("window exceeded"));
             return;
         }
-        channel.last_data = now;
+        (channel.last_data, channel.last_used) = (now, now);
         if channel.phase == Phase::SendingRest {
             self.return_credit(key, length);
             return;
@@ -104,7 +104,7 @@ impl Relay {
     /// The socket took some bytes.
     pub(super) fn on_local_progress(&mut self, key: ChannelKey) {
         if let Some(channel) = self.channels.get_mut(key) {
-            channel.waiting_since = self.now;
+            (channel.waiting_since, channel.last_used) = (self.now, self.now);
             self.deliver(key);
         }
     }
@@ -162,7 +162,7 @@ impl Relay {
             false => regular,
         };
         let deliverable = match channel.phase {
-            Phase::Open(_) => true,
+            Phase::Open(_) => !channel.unconfirmed,
             Phase::Dialing(_) => !channel.inbound.is_empty_queue(),
             Phase::Connecting(_) | Phase::SendingRest => false,
         };
@@ -191,6 +191,7 @@ impl Relay {
             self.release_read(key, length);
             return;
         }
+        channel.last_used = self.now;
         debug_assert!(length <= self.config.limits.message_max);
         self.enqueue(key, buf);
     }
@@ -224,7 +225,8 @@ impl Relay {
         let linger = self.config.timeouts.half_close_linger;
         let Some(channel) = self.channels.get(key) else { return };
         let silent = self.now.saturating_duration_since(channel.last_data);
-        if channel.charged > 0 || !channel.outbound.is_empty() || self.is_deaf(channel.link) {
+        let unheard = channel.unconfirmed || !channel.outbound.is_empty();
+        if channel.charged > 0 || unheard || self.is_deaf(channel.link) {
             self.set_timer(Timer::HalfClose(key), linger);
         } else if silent < linger {
             self.set_timer(Timer::HalfClose(key), linger - silent);
@@ -373,10 +375,12 @@ impl Relay {
     pub(super) fn remove_channel(&mut self, key: ChannelKey, error: Option<ChannelError>) -> Option<Channel> {
         self.leave_wire(key);
         self.timers.cancel(Timer::Response(key));
+        self.timers.cancel(Timer::HeldData(key));
         self.timers.cancel(Timer::HalfClose(key));
         self.timers.cancel(Timer::Batch(key));
         self.timers.cancel(Timer::LastBytes(key));
         let mut channel = self.channels.remove(key)?;
+        self.end_sweeping();
         self.discharge(key, channel.link, channel.charged);
         self.totals.send_queued -= channel.outbound.clear();
         self.totals.channels_failed += u64::from(error.is_some());

@@ -126,7 +126,7 @@ impl Relay {
         let Some(link) = self.links.get_mut(id) else { return };
         link.phase = LinkPhase::Ready;
         link.keep_alive.last_heard = self.now;
-        self.begin_session(id);
+        self.settle_session(id);
         self.timers.cancel(Timer::LinkLogin(id));
         self.ping(id);
         let interval = self.config.timeouts.ping_interval.min(self.config.timeouts.link_idle);
@@ -188,7 +188,7 @@ impl Relay {
 
     /// Acts on a message of a ready link. `length`: of the whole message.
     pub(crate) fn on_message(&mut self, id: LinkId, message: Message, length: usize) {
-        let Some(link) = self.links.get(id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         let extensions = link.extensions;
         match message {
             Message::Data(data) => match self.find_association(id, data.channel) {
@@ -217,6 +217,7 @@ impl Relay {
             Message::Hello(_) if !extensions.is_empty() => {
                 self.protocol_error(id, "a second Hello".to_owned());
             }
+            Message::Partners(_) => link.has_partners = true,
             // Harmless, or of features that this side does not have: older programs send an Auth
             // after authenticating by URL, newer ones talk of direct mode.
             Message::Auth(_)
@@ -224,7 +225,6 @@ impl Relay {
             | Message::Connector(_)
             | Message::ConnectorResponse(_)
             | Message::Log(_)
-            | Message::Partners(_)
             | Message::Direct(_)
             | Message::Hello(_)
             | Message::Window(_)
@@ -409,9 +409,9 @@ impl Relay {
         let Some(link) = self.links.get_mut(id) else { return };
         link.keep_alive.last_heard = now;
         let Some(sent) = link.keep_alive.ping_sent.take() else { return };
-        if !link.keep_alive.latency_reported {
-            link.keep_alive.latency_reported = true;
-            self.tell(Event::LinkLatency { link: id, round_trip: now.saturating_duration_since(sent) });
+        let round_trip = now.saturating_duration_since(sent);
+        if link.keep_alive.round_trip.replace(round_trip).is_none() {
+            self.tell(Event::LinkLatency { link: id, round_trip });
         }
     }
 

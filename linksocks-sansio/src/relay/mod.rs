@@ -6,11 +6,13 @@
 mod associations;
 mod batching;
 mod channels;
+mod cleanup;
 mod compression;
 mod datagrams;
 mod dials;
 mod early;
 mod entry;
+mod fast_open;
 mod http;
 mod links;
 mod memory;
@@ -95,6 +97,8 @@ pub(crate) enum Timer {
     Grace(LinkId),
     /// A Connect must be answered.
     Response(ChannelKey),
+    /// What a channel has sent before it was confirmed has been held back for long enough.
+    HeldData(ChannelKey),
     /// A SOCKS side has seen EOF and the dial side has gone quiet.
     HalfClose(ChannelKey),
     /// Bytes have waited long enough for more to share a message with them.
@@ -118,6 +122,8 @@ pub(crate) enum Timer {
     Early(Owner),
     /// Look for stalled channels: of a link, or of all lost links.
     Stall(Option<LinkId>),
+    /// Look for channels that nobody uses.
+    Sweep,
     /// Shutting down must make its next step.
     Shutdown,
     /// One of the engine's own.
@@ -148,11 +154,13 @@ impl Timer {
             | Self::LastBytes(_)
             | Self::Dial(_)
             | Self::Handshake(_)
+            | Self::Sweep
             | Self::Stall(_) => true,
             Self::LinkKeepAlive(_)
             | Self::Early(_)
             | Self::LinkClose(_)
             | Self::Acknowledge(_)
+            | Self::HeldData(_)
             | Self::Batch(_)
             | Self::DialStagger(_)
             | Self::Shutdown
@@ -365,6 +373,7 @@ impl Relay {
             Timer::Acknowledge(link) => self.on_ack_timer(link),
             Timer::Grace(link) => self.on_grace_over(link),
             Timer::Response(channel) => self.on_response_timeout(channel),
+            Timer::HeldData(channel) => self.send_held_data(channel),
             Timer::HalfClose(channel) => self.on_half_close_timeout(channel),
             Timer::Batch(channel) => self.flush(channel),
             Timer::AssociationResponse(association) => self.on_association_response_timeout(association),
@@ -376,6 +385,7 @@ impl Relay {
             Timer::Handshake(socket) => self.on_handshake_timeout(socket),
             Timer::Early(owner) => self.on_early_timeout(owner),
             Timer::Stall(link) => self.on_stall_check(link),
+            Timer::Sweep => self.on_sweep(),
             Timer::Shutdown => self.on_shutdown_timer(),
             Timer::Engine(timer) => return Some(timer),
         }

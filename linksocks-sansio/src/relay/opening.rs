@@ -1,7 +1,7 @@
 //! How channels open, on both sides.
 
 use super::early::Found;
-use super::{GRACE, Opening, Relay, Socket, SocketOwner, Timer};
+use super::{GRACE, Opening, Relay, Socket, SocketOwner, SocksSession, Timer};
 use crate::channel::{Batcher, Channel, GrantedWindow, Inbound, Origin, Outbound, Phase, Side};
 use crate::dial::DialOwner;
 use crate::error::{ChannelError, OpenError, SocketError};
@@ -36,6 +36,9 @@ impl Relay {
                 self.bind_session(origin, Opening::Stream(key));
                 self.send_control(link, connect);
                 self.set_timer(Timer::Response(key), self.config.timeouts.response);
+                if let (true, Origin::Socks(socket)) = (self.config.fast_open, origin) {
+                    self.open_fast(key, socket);
+                }
                 return;
             }
             (Ok(_), false) => OpenError::TooMany,
@@ -65,6 +68,7 @@ impl Relay {
             side,
             target,
             phase,
+            unconfirmed: false,
             extensions: link.map(|link| link.extensions).unwrap_or_default(),
             inbound: Inbound::default(),
             outbound: Outbound::new(id, link.and_then(|link| link.peer_window), batcher),
@@ -76,6 +80,7 @@ impl Relay {
             charged: 0,
             waiting_since: self.now,
             last_data: self.now,
+            last_used: self.now,
             sent: 0,
             received: 0,
             error: None,
@@ -88,23 +93,27 @@ impl Relay {
             }
         }
         self.totals.channels_opened += 1;
+        self.begin_sweeping();
         key
     }
 
     /// The target is connected, as the peer says or its Data implies.
     pub(super) fn confirm_channel(&mut self, key: ChannelKey) {
-        let Some(Channel { phase: Phase::Connecting(origin), .. }) = self.channels.get(key) else { return };
-        let origin = *origin;
+        let Some(channel) = self.channels.get(key) else { return };
+        let origin = match channel.phase {
+            Phase::Connecting(origin) => origin,
+            Phase::Open(_) | Phase::SendingRest if channel.unconfirmed => return self.confirm_fast(key),
+            Phase::Open(_) | Phase::SendingRest | Phase::Dialing(_) => return,
+        };
         self.timers.cancel(Timer::Response(key));
-        let early = match origin {
+        match origin {
             Origin::Socks(socket) => {
                 let Some(session) = self.take_session(socket, SocketOwner::Channel(key)) else {
                     self.abandon_channel(key, SocketError::Reset);
                     return;
                 };
                 self.set_open(key, socket);
-                self.write(socket, session.protocol.success());
-                session.early
+                self.begin_session(key, socket, &session);
             }
             Origin::Http(application) => {
                 let largest = self.largest_payload(key);
@@ -114,7 +123,6 @@ impl Relay {
                 let socket = self.sockets.insert(socket);
                 self.connect_pipe(application, socket, read);
                 self.set_open(key, socket);
-                return;
             }
             Origin::Embed(ticket) => {
                 let largest = self.largest_payload(key);
@@ -123,14 +131,18 @@ impl Relay {
                 let socket = self.sockets.insert(socket);
                 self.act(Action::AdoptSocket { ticket, socket, read });
                 self.set_open(key, socket);
-                return;
             }
-        };
+        }
+    }
+
+    /// Tells an application that its target is connected, and takes what it has sent already.
+    pub(super) fn begin_session(&mut self, key: ChannelKey, socket: SocketId, session: &SocksSession) {
+        self.write(socket, session.protocol.success());
         let largest = self.largest_payload(key).max(1);
-        for bytes in early.bytes.chunks(largest) {
+        for bytes in session.early.bytes.chunks(largest) {
             self.on_local_data(key, ReadBuf::copy_from(bytes));
         }
-        if early.eof {
+        if session.early.eof {
             self.on_local_eof(key);
         }
         self.grant_read(key);
@@ -139,6 +151,12 @@ impl Relay {
     fn set_open(&mut self, key: ChannelKey, socket: SocketId) {
         if let Some(channel) = self.channels.get_mut(key) {
             channel.phase = Phase::Open(socket);
+            self.announce_channel(key);
+        }
+    }
+
+    pub(super) fn announce_channel(&mut self, key: ChannelKey) {
+        if let Some(channel) = self.channels.get(key) {
             let event = Event::ChannelOpened { channel: channel.as_ref(), target: channel.target.clone() };
             self.tell(event);
         }

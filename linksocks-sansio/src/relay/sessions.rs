@@ -126,7 +126,7 @@ impl Relay {
     }
 
     /// A link is ready. A session that waits for it and was not taken up never will be.
-    pub(super) fn begin_session(&mut self, id: LinkId) {
+    pub(super) fn settle_session(&mut self, id: LinkId) {
         let Some(link) = self.links.get(id) else { return };
         match (link.end, &link.session) {
             (LinkEnd::Server { .. }, Some(session)) => {
@@ -205,7 +205,7 @@ impl Relay {
         let link = self.links.get_mut(id)?;
         let mut suspended = Link::new(link.end, link.extensions, &self.config, self.now);
         suspended.phase = LinkPhase::Suspended;
-        suspended.owner = link.owner.take();
+        (suspended.owner, suspended.peer_window) = (link.owner.take(), link.peer_window);
         link.bequeath(&mut suspended);
         let channels = suspended.channels.len() + suspended.associations.len();
         let session = suspended.session.as_mut()?;

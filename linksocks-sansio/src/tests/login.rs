@@ -6,6 +6,7 @@ use super::epoch;
 use super::host::Host;
 use super::pair::{Pair, TOKEN, client_config, offer, server_config};
 use crate::client::ClientEngine;
+use crate::config::BackoffConfig;
 use crate::error::{LinkError, LinkFailure, StopReason};
 use crate::event::Event;
 use crate::ids::{InstanceId, LinkId};
@@ -209,6 +210,27 @@ fn a_rejected_client_stops_and_says_why() {
     let reason = LinkError::Rejected("invalid token".into());
     assert_eq!(client.stopped, Some(StopReason::Link(reason.clone())));
     assert!(client.events.contains(&Event::LinkLost { link, error: reason, retry_in: None }));
+}
+
+#[test]
+fn a_rejected_client_tries_again_if_it_shall() {
+    let mut config = client_config();
+    config.retry_auth = true;
+    config.backoff = BackoffConfig::fixed(Duration::from_secs(5));
+    let mut client = lone_client(config);
+    for _ in 0..3 {
+        let (link, _) = client.open_link(None);
+        client.receive(link, &Message::AuthResponse(AuthResponse::Failure { error: String::new() }));
+        client.release_links();
+        let (error, retry_in) = (LinkError::Rejected("invalid token".into()), Some(Duration::from_secs(5)));
+        assert_eq!(client.events.last(), Some(&Event::LinkLost { link, error, retry_in }));
+        client.now += Duration::from_secs(5);
+        client.input(Input::Timeout);
+    }
+    let (link, _) = client.open_link(None);
+    client.receive_bytes(link, vec![0x11, 2, 1].into());
+    client.release_links();
+    assert_eq!(client.stopped, Some(StopReason::Link(LinkError::Version(0x11))), "that is no rejection");
 }
 
 #[test]

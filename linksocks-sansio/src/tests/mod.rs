@@ -4,9 +4,11 @@
 mod abuse;
 mod access;
 mod batching;
+mod cleanup;
 #[cfg(feature = "gzip")]
 mod compression;
 mod endings;
+mod fast_open;
 mod forward;
 mod host;
 mod http;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use linksocks_sansio::socks5::TargetAddr;
 
-use super::script::Script;
+use super::script::{Ending, Script};
 use super::socks::SocksPlan;
 use crate::sim::clock::Time;
 
@@ -62,6 +62,13 @@ impl TalkPlan {
     pub fn caller_address(&self) -> SocketAddr {
         let [high, low] = (self.id as u16).to_be_bytes();
         SocketAddr::new(IpAddr::V4(Ipv4Addr::new(172, 16, high, low)), 40_000)
+    }
+
+    /// Whether each end waits for the other one to end, for ever.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        let waits = |script: &Script| script.ending == Ending::FollowPeer && script.mishap.is_none();
+        waits(&self.caller) && waits(&self.target)
     }
 
     /// Whether the proxy will ask for a login and get the wrong one, or none.

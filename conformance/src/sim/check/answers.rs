@@ -10,11 +10,11 @@ const RULE: &str = "each request gets exactly one reply";
 
 /// Judges a conversation that is over. `asks_for_login`: whether its client is configured so.
 /// `may_drop`: whether the client had reason to drop the connection without an answer (it stopped,
-/// or a limit on connections was reached).
-pub(crate) fn answered_once(talk: &Talk, asks_for_login: bool, may_drop: bool) -> Verdict {
+/// or a limit on connections was reached). `fast_open`: whether it says yes before it knows.
+pub(crate) fn answered_once(talk: &Talk, asks_for_login: bool, may_drop: bool, fast_open: bool) -> Verdict {
     let Way::Socks(plan) = &talk.plan.way else { return Ok(()) };
     let fail = |what: String| Err(super::Violation { rule: RULE, details: format!("{what}: {talk}") });
-    let connected = talk.targets().next().is_some();
+    let connected = fast_open || talk.targets().next().is_some();
     let Some(outcome) = talk.outcome() else { return Ok(()) };
     let answer = match outcome {
         Outcome::Abandoned | Outcome::NoProxy => return Ok(()),

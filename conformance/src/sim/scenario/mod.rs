@@ -98,6 +98,8 @@ pub struct Shape {
     pub tight: bool,
     /// Until the faults are over, somebody malicious stands in the server's place.
     pub impostor: bool,
+    /// At the end conversations begin with which nobody goes on.
+    pub forgotten: bool,
     /// Readers that stall, behind kernels that keep little, while much is to be sent.
     pub clogged: bool,
 }
@@ -107,14 +109,16 @@ impl Scenario {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut dice = Stream::Shape.dice(seed, 0);
-        let shape = Shape {
+        let mut shape = Shape {
             old_server: seed.is_multiple_of(3),
             bulk: seed % 20 == 7,
             calm: dice.chance(25),
             tight: dice.chance(20),
             clogged: dice.chance(20),
             impostor: dice.chance(4),
+            forgotten: false,
         };
+        shape.forgotten = !shape.tight && !shape.impostor && dice.chance(4);
         let mut dice = Stream::Peers.dice(seed, 0);
         let server = ServerPlan::draw(shape, &mut dice);
         let count = dice.between(1, 3) as usize;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use linksocks_sansio::access::AccessRule;
 use linksocks_sansio::config::{
     BatchDelay, BatchingConfig, BatchingMode, CompressionConfig, ExtensionConfig, Limits, RelayConfig,
 };
@@ -53,6 +54,11 @@ impl ServerPlan {
         if shape.old_server {
             config.relay.extensions = ExtensionConfig::none();
         }
+        if dice.chance(30) {
+            // Nobody lives there.
+            let rule: AccessRule = "!203.0.113.0/24".parse().expect("the rule is a rule");
+            config.relay.dial_rules = [rule].into_iter().collect();
+        }
         Self { config, habits: Habits::draw(dice), lookup_delay: lookup_delay(dice) }
     }
 }
@@ -76,6 +82,7 @@ impl ClientPlan {
             config.credentials = Some(Credentials::new(name, password).expect("they have a usual length"));
         }
         config.relay = relay(shape, dice);
+        config.relay.fast_open = dice.chance(30);
         let mut server_addresses = vec![server_address().ip()];
         if dice.chance(50) {
             // Tried first or second, and answers with a refusal or not at all.

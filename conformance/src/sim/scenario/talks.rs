@@ -28,6 +28,9 @@ pub(super) fn draw(shape: Shape, clients: &[ClientPlan], dice: &mut Dice) -> Vec
     let mut talks: Vec<_> = (0..count as usize).map(|id| talk(id, shape, clients, dice)).collect();
     for (client, plan) in clients.iter().enumerate() {
         talks.push(probe(talks.len(), client, plan));
+        if shape.forgotten {
+            talks.push(forgotten(talks.len(), client, plan));
+        }
     }
     talks
 }
@@ -54,6 +57,12 @@ fn probe(id: usize, client: usize, plan: &ClientPlan) -> TalkPlan {
     let target = Script { begin: Begin::AfterReceiving(500), ..Script::plain(20_000) };
     let way = Way::Socks(polite(plan));
     TalkPlan { id, client, start: PROBES, way, destination, caller, target, is_probe: true }
+}
+
+/// Some words at the beginning, and then nothing any more.
+fn forgotten(id: usize, client: usize, plan: &ClientPlan) -> TalkPlan {
+    let silent = Script { ending: Ending::FollowPeer, ..Script::plain(100) };
+    TalkPlan { caller: silent.clone(), target: silent, ..probe(id, client, plan) }
 }
 
 fn polite(client: &ClientPlan) -> SocksPlan {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use futures_util::future::{Either, select};
+use linksocks_sansio::error::StopReason;
 use linksocks_sansio::socks5::{Host, TargetAddr};
 use linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Token};
 use tracing::level_filters::LevelFilter;
@@ -20,8 +21,9 @@ use super::args::DemoArgs;
 use super::events::Side;
 use super::log::GoDuration;
 use super::parse::Environment;
+use super::supervise::{End, supervise};
 use super::{Failure, events, log, random_token, unless_signalled};
-use crate::embed::{Client, Server};
+use crate::embed::{Client, ClientHandle, Events, Server, ServerHandle};
 use crate::runtime::Runtime;
 
 /// The demo takes about a second. If it takes longer than this, something is wrong.
@@ -37,20 +39,55 @@ pub(super) async fn run<R: Runtime>(
     runtime: R,
     args: &DemoArgs,
     environment: &Environment,
-    signals: impl Stream<Item = ()> + Unpin,
+    mut signals: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Failure> {
     log::init(log::level(args.debug, LevelFilter::WARN), environment);
     let limit = runtime.sleep(TIME_LIMIT);
     let play = async {
-        match select(pin!(play(runtime)), pin!(limit)).await {
+        match select(pin!(play(&runtime)), pin!(limit)).await {
             Either::Left((result, _)) => result,
             Either::Right(_) => Err(failure("the demo is stuck")),
         }
     };
-    unless_signalled(signals, play).await
+    let stage = unless_signalled(&mut signals, play).await?;
+    if args.serve {
+        return serve(&runtime, stage, signals).await;
+    }
+    stage.client.shutdown(Duration::ZERO).await;
+    stage.server.shutdown(Duration::ZERO).await;
+    Ok(())
 }
 
-async fn play<R: Runtime>(runtime: R) -> Result<(), Failure> {
+/// What runs in this process.
+struct Stage {
+    web: SocketAddr,
+    server: ServerHandle,
+    client: ClientHandle,
+    /// Of the client.
+    events: Events,
+    socks: SocketAddr,
+}
+
+/// Leaves everything to the user, until a signal comes.
+async fn serve<R: Runtime>(
+    runtime: &R,
+    stage: Stage,
+    signals: impl Stream<Item = ()> + Unpin,
+) -> Result<(), Failure> {
+    say("\nIt stays up until Ctrl-C. Try:\n")?;
+    say(&format!("  curl --socks5-hostname {} http://{}/", stage.socks, stage.web))?;
+    match supervise(runtime, &stage.client, stage.events, signals, Side::Client).await {
+        End::Interrupted => Err(Failure::Interrupted),
+        End::Stopped(StopReason::Shutdown) => {
+            stage.server.shutdown(Duration::ZERO).await;
+            Ok(())
+        }
+        End::Stopped(reason) => Err(failure(reason)),
+    }
+}
+
+/// Starts everything and checks it.
+async fn play<R: Runtime>(runtime: &R) -> Result<Stage, Failure> {
     let seed = getrandom::u64().map_err(failure)?;
     say("LinkSocks demo: web server, server and client in this process, real sockets on 127.0.0.1\n")?;
 
@@ -70,19 +107,27 @@ async fn play<R: Runtime>(runtime: R) -> Result<(), Failure> {
     let mut config = ClientConfig::new(ServerUrl::parse(&url)?, token);
     config.listen = Some(LOOPBACK);
     let client = Client::builder(config);
-    runtime.spawn(events::log_all(Side::Client, client.events()));
+    let mut events = client.events();
     let client = client.start(runtime.clone()).await?;
-    client.ready().await.map_err(failure)?;
-    let socks = client.local_addr().ok_or_else(|| failure("the client does not listen"))?;
-    say(&format!("  client       socks5://{socks}, ready in {}\n", GoDuration(started.elapsed())))?;
+    let check = async {
+        client.ready().await.map_err(failure)?;
+        let socks = client.local_addr().ok_or_else(|| failure("the client does not listen"))?;
+        say(&format!("  client       socks5://{socks}, ready in {}\n", GoDuration(started.elapsed())))?;
 
-    let by_name = TargetAddr::new(Host::Name("localhost".to_owned()), web.port());
-    for (target, length) in [(web.into(), KIB), (by_name, KIB), (web.into(), 64 * MIB)] {
-        fetch(&runtime, socks, &target, length, seed).await?;
-    }
-    client.shutdown(Duration::ZERO).await;
-    server.shutdown(Duration::ZERO).await;
-    say("\nEvery byte arrived as it was sent.")
+        let by_name = TargetAddr::new(Host::Name("localhost".to_owned()), web.port());
+        for (target, length) in [(web.into(), KIB), (by_name, KIB), (web.into(), 64 * MIB)] {
+            fetch(runtime, socks, &target, length, seed).await?;
+        }
+        say("\nEvery byte arrived as it was sent.")?;
+        Ok::<_, Failure>(socks)
+    };
+    let log = events::log_all(Side::Client, &mut events);
+    let socks = match select(pin!(check), pin!(log)).await {
+        Either::Left((result, _)) => result?,
+        // The client has stopped: the check is about to fail, and says why.
+        Either::Right(((), check)) => check.await?,
+    };
+    Ok(Stage { web, server, client, events, socks })
 }
 
 /// Fetches so many bytes through the SOCKS port, checks them all, and tells how fast they came.

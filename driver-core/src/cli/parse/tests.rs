@@ -146,6 +146,37 @@ fn the_mode_supplies_a_missing_command() {
 }
 
 #[test]
+fn switches_can_be_set_by_variables() {
+    let switches = |line: &str, variables| {
+        let args = client(&format!("linksocks client{line}"), variables);
+        (args.fast_open, args.retry_auth)
+    };
+    assert_eq!(switches("", &[]), (false, false));
+    assert_eq!(switches(" -if --retry-auth", &[]), (true, true));
+    let both = [("LINKSOCKS_FASTOPEN", "true"), ("LINKSOCKS_RETRY_AUTH", "1")];
+    assert_eq!(switches("", &both), (true, true));
+    assert_eq!(switches(" --fast-open=false", &both), (false, true));
+    let off = [("LINKSOCKS_FASTOPEN", "false"), ("LINKSOCKS_RETRY_AUTH", "0")];
+    assert_eq!(switches("", &off), (false, false));
+    assert_eq!(switches(" -f", &off), (true, false));
+    let error = refusal("linksocks client", &[("LINKSOCKS_FASTOPEN", "maybe")]);
+    assert!(error.contains("true or false") && error.contains("LINKSOCKS_FASTOPEN"), "{error}");
+}
+
+#[test]
+fn durations_are_written_as_in_go() {
+    let args = client("linksocks client --reconnect-delay 1m1.5s", &[]);
+    assert_eq!(args.reconnect_delay.map(|delay| delay.as_millis()), Some(61_500));
+    assert_eq!(client("linksocks client", &[]).reconnect_delay, None);
+    for flag in ["--reconnect-delay", "--connect-timeout", "--channel-timeout", "--udp-idle"] {
+        let error = refusal(&format!("linksocks client {flag}=5"), &[]);
+        assert!(error.contains(flag) && error.contains("30s, 1.5s or 1h30m"), "{error}");
+    }
+    refusal("linksocks client --reconnect-delay 0", &[]);
+    server("linksocks server --connect-timeout=3s --channel-timeout 0", &[]);
+}
+
+#[test]
 fn both_commands_take_an_upstream_proxy() {
     let variable = [("LINKSOCKS_UPSTREAM_PROXY", "socks5://env")];
     assert_eq!(client("linksocks client", &variable).upstream_proxy.as_deref(), Some("socks5://env"));
@@ -183,13 +214,11 @@ fn flags_of_later_features_are_refused_by_name() {
     for (line, flag) in [
         ("client -r", "--reverse"),
         ("client -c x", "--connector-token"),
-        ("client -f", "--fast-open"),
-        ("client -if", "--fast-open"),
-        ("client --fast-open=true", "--fast-open"),
-        ("client --retry-auth", "--retry-auth"),
         ("client --stun-server a --stun-server b", "--stun-server"),
         ("server -r", "--reverse"),
         ("server -a", "--connector-autonomy"),
+        ("server -f", "--fast-open"),
+        ("server --fast-open=true", "--fast-open"),
         ("server -p 9870", "--socks-port"),
         ("server -k key", "--api-key"),
         ("server --direct-enable", "--direct-enable"),
@@ -206,9 +235,6 @@ fn flags_of_later_features_are_refused_by_name() {
 #[test]
 fn variables_of_later_features_are_refused_unless_off() {
     for (command, name, value) in [
-        ("client", "LINKSOCKS_FASTOPEN", "true"),
-        ("server", "LINKSOCKS_FASTOPEN", "1"),
-        ("client", "LINKSOCKS_RETRY_AUTH", "true"),
         ("client", "LINKSOCKS_CONNECTOR_TOKEN", "x"),
         ("server", "LINKSOCKS_CONNECTOR_TOKEN", "x"),
         ("server", "LINKSOCKS_CONNECTOR_AUTONOMY", "true"),
@@ -217,9 +243,9 @@ fn variables_of_later_features_are_refused_unless_off() {
         let error = refusal(&format!("linksocks {command}"), &[(name, value)]);
         assert!(error.contains(name) && error.contains("is not supported yet"), "{name}: {error}");
     }
-    client("linksocks client -r=false", &[("LINKSOCKS_FASTOPEN", "false"), ("LINKSOCKS_RETRY_AUTH", "0")]);
-    client("linksocks client --fast-open=false", &[("LINKSOCKS_FASTOPEN", "true")]);
-    server("linksocks server", &[("LINKSOCKS_SOCKS_PORT", "9870")]);
+    client("linksocks client -r=false", &[]);
+    server("linksocks server -f=false", &[]);
+    server("linksocks server", &[("LINKSOCKS_SOCKS_PORT", "9870"), ("LINKSOCKS_FASTOPEN", "true")]);
 }
 
 #[test]
@@ -254,5 +280,6 @@ fn help_and_version_are_no_errors() {
         assert!(!shown.use_stderr() && shown.to_string().contains(part), "{line}: {shown}");
     }
     assert!(matches!(run("linksocks version", &[]), Ok(Command::Version)));
-    assert!(matches!(run("linksocks demo", &[]), Ok(Command::Demo(_))));
+    assert!(matches!(run("linksocks demo", &[]), Ok(Command::Demo(args)) if !args.serve));
+    assert!(matches!(run("linksocks demo --serve", &[]), Ok(Command::Demo(args)) if args.serve));
 }
