@@ -147,16 +147,6 @@ pub(super) struct ClientArgs {
     #[arg(long, value_name = "ADDR:PORT", action = ArgAction::Append, help_heading = OTHER_FLAGS)]
     pub(super) access_rule: Vec<AccessRule>,
 
-    /// End a UDP association after so long without a datagram
-    #[arg(long, default_value = "5m", value_parser = duration::parse, help_heading = OTHER_FLAGS)]
-    #[arg(value_name = "DURATION")]
-    pub(super) udp_idle: Duration,
-
-    /// How long the streams of a lost connection wait for it to come back; 0 ends them at once
-    #[arg(long, default_value = "30s", value_parser = duration::parse, help_heading = OTHER_FLAGS)]
-    #[arg(value_name = "DURATION")]
-    pub(super) transport_grace: Duration,
-
     /// Direct mode; all traffic takes the relay in both
     #[arg(long, default_value = "auto", help_heading = OTHER_FLAGS)]
     #[arg(value_name = "MODE", value_parser = direct_mode, hide_possible_values = true)]
@@ -219,16 +209,6 @@ pub(super) struct ServerArgs {
     /// may be empty; ADDR may be an IP, a network, a range or 'private'
     #[arg(long, value_name = "ADDR:PORT", action = ArgAction::Append, help_heading = OTHER_FLAGS)]
     pub(super) access_rule: Vec<AccessRule>,
-
-    /// End a UDP association after so long without a datagram
-    #[arg(long, default_value = "5m", value_parser = duration::parse, help_heading = OTHER_FLAGS)]
-    #[arg(value_name = "DURATION")]
-    pub(super) udp_idle: Duration,
-
-    /// How long the streams of a lost connection wait for it to come back; 0 ends them at once
-    #[arg(long, default_value = "30s", value_parser = duration::parse, help_heading = OTHER_FLAGS)]
-    #[arg(value_name = "DURATION")]
-    pub(super) transport_grace: Duration,
 
     /// Show debug logs (-dd for trace logs)
     #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]

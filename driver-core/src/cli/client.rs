@@ -125,8 +125,6 @@ fn config(
     args.timeouts.apply(&mut config.relay.timeouts);
     config.relay.fast_open = args.fast_open;
     config.relay.entry_rules = args.access_rule.iter().cloned().collect();
-    config.relay.timeouts.udp_idle = args.udp_idle;
-    config.relay.timeouts.transport_grace = args.transport_grace;
     let username = args.socks_username.as_deref().unwrap_or_default();
     let password = args.socks_password.as_deref().unwrap_or_default();
     if !(username.is_empty() && password.is_empty()) {
@@ -213,19 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn rules_and_the_idle_time_of_udp_reach_the_engine() {
-        let config = configure(
-            "--access-rule 10.0.0.0/8:80 --access-rule !10.0.0.1 --udp-idle 90s --transport-grace 0",
-        )
-        .unwrap();
+    fn rules_reach_the_engine() {
+        let config = configure("--access-rule 10.0.0.0/8:80 --access-rule !10.0.0.1").unwrap();
         let allows = |address: &str| config.relay.entry_rules.allows(address.parse().unwrap());
         assert!(allows("10.0.0.2:80") && !allows("10.0.0.1:80") && !allows("10.0.0.2:81"));
-        assert_eq!(config.relay.timeouts.udp_idle.as_secs(), 90);
-        assert!(config.relay.timeouts.transport_grace.is_zero());
-        let config = configure("").unwrap();
-        assert_eq!(config.relay.timeouts.udp_idle.as_secs(), 300);
-        assert_eq!(config.relay.timeouts.transport_grace.as_secs(), 30);
-        assert_eq!(config.relay.entry_rules, Default::default());
+        assert_eq!(configure("").unwrap().relay.entry_rules, Default::default());
     }
 
     #[test]

@@ -36,8 +36,6 @@ pub(super) async fn run<R: Runtime>(
     args.flow.apply(&mut config.relay);
     args.timeouts.apply(&mut config.relay.timeouts);
     config.relay.dial_rules = args.access_rule.iter().cloned().collect();
-    config.relay.timeouts.udp_idle = args.udp_idle;
-    config.relay.timeouts.transport_grace = args.transport_grace;
 
     let server = Server::builder(config).bind(listen);
     #[cfg(feature = "tls")]

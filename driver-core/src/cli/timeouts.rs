@@ -19,12 +19,22 @@ pub(super) struct TimeoutArgs {
     /// End a connection or UDP association after so long without a byte in either direction; 0 = never
     #[arg(long, default_value = "12h", value_name = "DURATION", value_parser = duration::parse)]
     channel_timeout: Duration,
+
+    /// End a UDP association after so long without a datagram
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = duration::parse)]
+    udp_idle: Duration,
+
+    /// How long the streams of a lost connection wait for it to come back; 0 ends them at once
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration::parse)]
+    transport_grace: Duration,
 }
 
 impl TimeoutArgs {
     pub(super) const fn apply(&self, timeouts: &mut Timeouts) {
         timeouts.set_connect_timeout(self.connect_timeout);
         timeouts.channel_idle = self.channel_timeout;
+        timeouts.udp_idle = self.udp_idle;
+        timeouts.transport_grace = self.transport_grace;
     }
 }
 
@@ -56,6 +66,8 @@ mod tests {
         let (given, default) = (timeouts("").unwrap(), Timeouts::default());
         assert_eq!((given.dial, given.response), (default.dial, default.response));
         assert_eq!(given.channel_idle, default.channel_idle);
+        assert_eq!(given.udp_idle, default.udp_idle);
+        assert_eq!(given.transport_grace, default.transport_grace);
     }
 
     #[test]
@@ -63,7 +75,13 @@ mod tests {
         let given = timeouts("--connect-timeout 1.5s --channel-timeout=1h30m").unwrap();
         assert_eq!((given.dial, given.response), (Duration::from_millis(1500), Duration::from_millis(6500)));
         assert_eq!(given.channel_idle, Duration::from_secs(5400));
+        let given = timeouts("--udp-idle 90s --transport-grace=1m30s").unwrap();
+        assert_eq!(
+            (given.udp_idle, given.transport_grace),
+            (Duration::from_secs(90), Duration::from_secs(90))
+        );
         assert_eq!(timeouts("--channel-timeout 0").unwrap().channel_idle, Duration::ZERO);
+        assert_eq!(timeouts("--transport-grace 0").unwrap().transport_grace, Duration::ZERO);
         assert!(timeouts("--connect-timeout 0").unwrap_err().contains("more than no time"));
         assert!(timeouts("--channel-timeout 5").unwrap_err().contains("30s, 1.5s or 1h30m"));
     }
