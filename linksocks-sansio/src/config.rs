@@ -320,11 +320,11 @@ pub struct Limits {
     pub session_log_max: usize,
     /// By how much the logs of all links together may have grown. Default 256 MiB.
     pub session_log_growth: usize,
-    /// Lost links whose channels may wait for the client to come back; those of more are reset at
-    /// once. Default 4096.
+    /// Lost links of one token whose channels may wait for the client to come back; those of more are
+    /// reset at once. Altogether as many as [`Limits::links`] may wait. Default 1024.
     pub suspended_links: usize,
-    /// Bytes that may wait in them when they are lost: to be sent, to be acknowledged, for sockets.
-    /// Default 512 MiB.
+    /// Bytes that may wait in those of one token when they are lost: to be sent, to be acknowledged,
+    /// for sockets. Default 256 MiB.
     pub suspended_bytes: usize,
 }
 
@@ -366,8 +366,8 @@ impl Default for Limits {
             session_log: 4 * MIB,
             session_log_max: 32 * MIB,
             session_log_growth: 256 * MIB,
-            suspended_links: 4096,
-            suspended_bytes: 512 * MIB,
+            suspended_links: 1024,
+            suspended_bytes: 256 * MIB,
         }
     }
 }

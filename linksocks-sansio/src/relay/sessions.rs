@@ -23,9 +23,17 @@ pub(super) struct Sessions {
     abandoned: BTreeMap<usize, SessionTicket>,
     /// By how much logs have grown.
     growth: usize,
-    /// How many links are suspended, and what waited in them when they were lost.
     suspended: usize,
-    suspended_bytes: usize,
+    /// What waits, by the places of the tokens.
+    waiting: BTreeMap<usize, Waiting>,
+}
+
+/// What waits of the links of one token.
+#[derive(Clone, Copy, Debug, Default)]
+struct Waiting {
+    links: usize,
+    /// In bytes, when they were lost.
+    bytes: usize,
 }
 
 impl Relay {
@@ -173,8 +181,11 @@ impl Relay {
             LinkError::Replaced => true,
             LinkError::Lost(_) | LinkError::Timeout(_) => {
                 let (limits, sessions) = (&self.config.limits, &self.sessions);
-                sessions.suspended < limits.suspended_links
-                    && sessions.suspended_bytes + self.waiting_bytes(link) <= limits.suspended_bytes
+                let waiting = link.owner.and_then(|(token, _)| sessions.waiting.get(&token));
+                let Waiting { links, bytes } = waiting.copied().unwrap_or_default();
+                sessions.suspended < limits.links
+                    && links < limits.suspended_links
+                    && bytes + self.waiting_bytes(link) <= limits.suspended_bytes
             }
             LinkError::Dial { .. }
             | LinkError::Upstream { .. }
@@ -211,7 +222,10 @@ impl Relay {
         let session = suspended.session.as_mut()?;
         session.weight = weight;
         self.sessions.suspended += 1;
-        self.sessions.suspended_bytes += weight;
+        if let Some((token, _)) = suspended.owner {
+            let waiting = self.sessions.waiting.entry(token).or_default();
+            (waiting.links, waiting.bytes) = (waiting.links + 1, waiting.bytes + weight);
+        }
         let name = session.ticket.id;
         let heir = self.links.insert(suspended);
         if let Some(link) = self.sessions.links.get_mut(&name) {
@@ -348,9 +362,15 @@ impl Relay {
 
     fn on_no_longer_suspended(&mut self, id: LinkId) {
         self.timers.cancel(Timer::Grace(id));
-        if let Some(session) = self.links.get_mut(id).and_then(|link| link.session.as_mut()) {
-            self.sessions.suspended -= 1;
-            self.sessions.suspended_bytes -= std::mem::take(&mut session.weight);
+        let Some(link) = self.links.get(id) else { return };
+        let (Some(session), Some((token, _))) = (&link.session, link.owner) else { return };
+        self.sessions.suspended -= 1;
+        if let Some(waiting) = self.sessions.waiting.get_mut(&token) {
+            waiting.links -= 1;
+            waiting.bytes -= session.weight;
+            if waiting.links == 0 {
+                self.sessions.waiting.remove(&token);
+            }
         }
     }
 

@@ -832,3 +832,22 @@ fn whatever_is_cut_streams_are_whole() {
     let tests = if cfg!(debug_assertions) { 300 } else { 2000 };
     QuickCheck::new().tests(tests).rng(Gen::new(60)).quickcheck(check as fn(Vec<u8>, u16) -> bool);
 }
+
+#[test]
+fn other_programs_can_resume_no_single_channel() {
+    let mut pair = Pair::plain();
+    let (_, target) = pair.open();
+    let server = pair.to_server[&link(&pair)];
+    let known = pair.server.events.iter().find_map(|event| match event {
+        Event::ChannelOpened { channel, .. } => Some(channel.id),
+        _ => None,
+    });
+    for channel in [known.unwrap(), crate::ChannelId([5; 16])] {
+        let request = wire::ConnectRequest::Tcp { address: "127.0.0.1".to_owned(), port: 80 };
+        pair.server.receive(server, &Message::Connect(wire::Connect { channel, request, resume: true }));
+        let expired = wire::Disconnect { channel, error: Some("channel expired".to_owned()) };
+        assert_eq!(pair.server.take_sent(), [Message::Disconnect(expired)]);
+    }
+    assert!(pair.server.peers[&target].reset, "something may have been lost");
+    assert_eq!(pair.server.dialed.len(), 1, "nothing is dialled again");
+}
