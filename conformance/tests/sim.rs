@@ -102,7 +102,7 @@ fn every_rule_holds_and_every_run_repeats_itself() {
         Ok(())
     });
     let resumed = resumed.into_inner();
-    assert!(resumed >= cases / 10, "only {resumed} links were resumed with their channels in {cases} runs");
+    assert!(resumed >= cases / 20, "only {resumed} links were resumed with their channels in {cases} runs");
 }
 
 #[test]

@@ -314,7 +314,7 @@ pub struct Limits {
     /// Names that a UDP association remembers. Default 64.
     pub udp_names: usize,
     /// What a link with a session may keep of sent messages that are not acknowledged. When it is
-    /// full, nothing more is sent. Default 4 MiB.
+    /// full, nothing more is sent; and the peer may take 100 ms to acknowledge. Default 4 MiB.
     pub session_log: usize,
     /// What that may grow to while the log, not the link, is what stops sending. Default 32 MiB.
     pub session_log_max: usize,

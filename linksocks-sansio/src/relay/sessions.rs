@@ -44,6 +44,8 @@ impl Relay {
         let link = self.links.get_mut(id).filter(|link| link.extensions.session)?;
         let ticket = SessionTicket::new(&mut self.rng);
         let hello = ticket.hello(0, 0);
+        // The client may use it before we hear of that.
+        self.sessions.links.insert(ticket.id, id);
         link.session = Some(Session::new(ticket, &self.config.limits));
         Some(hello)
     }
@@ -155,7 +157,7 @@ impl Relay {
     fn find_session(&self, asking: LinkId, asked: &SessionHello) -> Option<LinkId> {
         let ticket = SessionTicket::from(asked);
         let holder = *self.sessions.links.get(&ticket.id)?;
-        let (link, asking) = (self.links.get(holder)?, self.links.get(asking)?);
+        let (link, asking) = (self.links.get(holder)?, self.links.get(asking).filter(|_| holder != asking)?);
         let is_owner = link.owner.is_some() && link.owner == asking.owner;
         let known = link.session.as_ref().is_some_and(|session| session.ticket == ticket);
         (known && is_owner && link.extensions == asking.extensions).then_some(holder)
@@ -173,12 +175,15 @@ impl Relay {
 
     /// Whether what a link carries may wait for another one, if the link ends for this reason.
     pub(super) fn may_suspend(&self, id: LinkId, error: &LinkError) -> bool {
-        let Some(link) = self.links.get(id).filter(|link| link.is_ready()) else { return false };
-        if link.session.is_none() || self.is_shutting_down() {
+        let Some(link) = self.links.get(id).filter(|link| link.session.is_some()) else { return false };
+        let has_begun = link.is_ready();
+        // A client sends at once behind its Hello: both may be lost with the link.
+        if self.is_shutting_down() || !has_begun && link.phase != LinkPhase::AwaitingHello {
             return false;
         }
         match error {
             LinkError::Replaced => true,
+            LinkError::Timeout(_) if !has_begun => false,
             LinkError::Lost(_) | LinkError::Timeout(_) => {
                 let (limits, sessions) = (&self.config.limits, &self.sessions);
                 let waiting = link.owner.and_then(|(token, _)| sessions.waiting.get(&token));
@@ -265,6 +270,9 @@ impl Relay {
         self.on_no_longer_suspended(suspended);
         let Some(mut lost) = self.links.remove(suspended) else { return false };
         let Some(link) = self.links.get_mut(id) else { return false };
+        if let Some(offered) = &link.session {
+            self.sessions.links.remove(&offered.ticket.id);
+        }
         lost.bequeath(link);
         let (replayed, channels) = (link.replays(), link.channels.len() + link.associations.len());
         self.move_channels(suspended, id);

@@ -191,7 +191,8 @@ fn tight_limits(dice: &mut Dice) -> Limits {
     limits.udp_queue_bytes = dice.size(1, 1 << 20);
     limits.udp_link_bytes = dice.size(1 << 10, 1 << 20);
     limits.udp_names = dice.size(1, 8);
-    limits.session_log = dice.size(1, 1 << 20);
+    // The peer may let 100 ms pass before it acknowledges anything.
+    limits.session_log = dice.size(64 << 10, 1 << 20);
     limits.session_log_max = dice.size(limits.session_log, 4 << 20);
     limits.session_log_growth = dice.size(1, 4 << 20);
     if dice.chance(20) {
