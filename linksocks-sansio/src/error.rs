@@ -242,6 +242,18 @@ pub enum ChannelError {
     Shutdown,
 }
 
+impl ChannelError {
+    /// What the other side is told: where our proxy is, is not for it.
+    pub(crate) fn for_peer(&self) -> String {
+        match self {
+            Self::Upstream { target, error: UpstreamError::Unreachable { error, .. } } => {
+                format!("dial tcp {target} via proxy: connect to the proxy: {error}")
+            }
+            error => error.to_string(),
+        }
+    }
+}
+
 /// Why the channels of a lost link don't go on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
 pub enum SessionError {

@@ -18,6 +18,7 @@ const WAITING: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     names: BTreeMap<String, Name>,
+    weight: usize,
 }
 
 #[derive(Debug)]
@@ -53,19 +54,20 @@ impl Names {
         max: usize,
     ) -> Answer<'_> {
         if self.names.get(name).is_some_and(|name| name.is_stale(now)) {
-            self.names.remove(name);
+            self.forget(name);
         }
         if !self.names.contains_key(name) {
             return if self.make_room(now, max) { Answer::Unknown } else { Answer::Full };
         }
         match self.names.get_mut(name) {
             Some(Name::Known { addresses, .. }) => Answer::Known(addresses),
-            Some(Name::Sought(_, waiting)) => Answer::Waits(waiting.push(
-                port,
-                Bytes::copy_from_slice(payload),
-                WAITING,
-                WAITING * Limits::MAX_DATAGRAM,
-            )),
+            Some(Name::Sought(_, waiting)) => {
+                let before = waiting.weight();
+                let payload = Bytes::copy_from_slice(payload);
+                let dropped = waiting.push(port, payload, WAITING, WAITING * Limits::MAX_DATAGRAM);
+                self.weight = self.weight - before + waiting.weight();
+                Answer::Waits(dropped)
+            }
             None => Answer::Unknown,
         }
     }
@@ -74,21 +76,24 @@ impl Names {
     pub(crate) fn seek(&mut self, name: String, query: QueryId, port: u16, payload: &[u8]) {
         let mut waiting = DatagramQueue::default();
         waiting.push(port, Bytes::copy_from_slice(payload), WAITING, WAITING * Limits::MAX_DATAGRAM);
-        self.names.insert(name, Name::Sought(query, waiting));
+        self.insert(name, Name::Sought(query, waiting));
     }
 
     /// A lookup has ended. Returns what has waited for it.
     pub(crate) fn found(&mut self, name: &str, addresses: Addresses, until: Instant) -> Vec<(u16, Bytes)> {
-        let Some(name) = self.names.get_mut(name) else { return Vec::new() };
-        match std::mem::replace(name, Name::Known { addresses, until }) {
-            Name::Sought(_, mut waiting) => std::iter::from_fn(|| waiting.pop()).collect(),
-            Name::Known { .. } => Vec::new(),
+        match self.forget(name) {
+            Some(Name::Sought(_, mut waiting)) => {
+                self.insert(name.to_owned(), Name::Known { addresses, until });
+                std::iter::from_fn(|| waiting.pop()).collect()
+            }
+            Some(Name::Known { .. }) | None => Vec::new(),
         }
     }
 
     /// Forgets everything. Returns the lookups under way, and how many datagrams waited for them.
     pub(crate) fn clear(&mut self) -> (Vec<QueryId>, u64) {
         let mut waited = 0;
+        self.weight = 0;
         let queries = std::mem::take(&mut self.names).into_values().filter_map(|name| match name {
             Name::Sought(query, waiting) => {
                 waited += waiting.len() as u64;
@@ -99,13 +104,26 @@ impl Names {
         (queries.collect(), waited)
     }
 
-    /// Bytes that wait, with overhead.
+    /// Bytes of everything that is remembered, with overhead.
     pub(crate) fn weight(&self) -> usize {
-        let waiting = self.names.values().map(|name| match name {
-            Name::Sought(_, waiting) => waiting.weight(),
-            Name::Known { .. } => 0,
-        });
-        waiting.sum()
+        self.weight
+    }
+
+    /// Whether datagrams wait for lookups.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.names.values().any(|name| matches!(name, Name::Sought(..)))
+    }
+
+    fn insert(&mut self, text: String, name: Name) {
+        self.forget(&text);
+        self.weight += name.weight(&text);
+        self.names.insert(text, name);
+    }
+
+    fn forget(&mut self, text: &str) -> Option<Name> {
+        let name = self.names.remove(text)?;
+        self.weight -= name.weight(text);
+        Some(name)
     }
 
     /// Forgets a name if there are `max` of them: the one whose time is up first.
@@ -113,19 +131,32 @@ impl Names {
         if self.names.len() < max {
             return true;
         }
-        self.names.retain(|_, name| !name.is_stale(now));
+        let weight = &mut self.weight;
+        self.names.retain(|text, name| {
+            let stays = !name.is_stale(now);
+            *weight -= if stays { 0 } else { name.weight(text) };
+            stays
+        });
         let first = self.names.iter().filter_map(|(text, name)| match name {
             Name::Known { until, .. } => Some((*until, text)),
             Name::Sought(..) => None,
         });
         if let Some(name) = first.min().map(|(_, text)| text.clone()).filter(|_| self.names.len() >= max) {
-            self.names.remove(&name);
+            self.forget(&name);
         }
         self.names.len() < max
     }
 }
 
 impl Name {
+    fn weight(&self, text: &str) -> usize {
+        let what = match self {
+            Self::Sought(_, waiting) => waiting.weight(),
+            Self::Known { addresses, .. } => size_of_val(addresses.as_slice()),
+        };
+        text.len() + Limits::MESSAGE_OVERHEAD + what
+    }
+
     fn is_stale(&self, now: Instant) -> bool {
         matches!(self, Self::Known { until, .. } if *until <= now)
     }
@@ -144,6 +175,7 @@ mod tests {
 
     use super::{Answer, Names};
     use crate::arena::ArenaId;
+    use crate::config::Limits;
     use crate::ids::QueryId;
     use crate::tests::epoch;
 
@@ -155,13 +187,15 @@ mod tests {
         assert_eq!(names.ask("a", 1, b"first", now, 2), Answer::Unknown);
         names.seek("a".into(), query, 1, b"first");
         assert_eq!(names.ask("a", 2, b"second", now, 2), Answer::Waits(0));
-        assert!(names.weight() > 0);
+        let sought = names.weight();
+        assert!(names.is_waiting() && sought > 2 * Limits::MESSAGE_OVERHEAD);
         let ip = "127.0.0.1".parse().unwrap();
         let waited = names.found("a", [ip].into_iter().collect(), later);
         assert_eq!(waited, [(1, b"first"[..].into()), (2, b"second"[..].into())]);
-        assert_eq!(names.weight(), 0);
+        assert!(!names.is_waiting() && names.weight() > 0, "what is known is not for free");
         assert_eq!(names.ask("a", 3, b"", now, 2), Answer::Known(&[ip]));
         assert_eq!(names.ask("a", 3, b"", later, 2), Answer::Unknown);
+        assert_eq!(names.weight(), 0);
         assert_eq!(names.clear(), (vec![], 0));
     }
 
@@ -177,5 +211,6 @@ mod tests {
         assert_eq!(names.ask("c", 1, b"", now, 2), Answer::Unknown);
         names.seek("c".into(), query(2), 1, b"");
         assert_eq!(names.clear(), (vec![query(0), query(2)], 2));
+        assert_eq!(names.weight(), 0);
     }
 }

@@ -155,7 +155,7 @@ impl Association {
         }
     }
 
-    /// Bytes that wait, with overhead.
+    /// Bytes that wait, and names that are remembered, with overhead.
     pub(crate) fn weight(&self) -> usize {
         let ports: usize = self.ports().map(|port| port.queue.weight()).sum();
         let outbound = self.outbound.bytes() + self.outbound.len() * Limits::MESSAGE_OVERHEAD;
@@ -164,7 +164,7 @@ impl Association {
 
     /// Whether nothing waits for a local socket.
     pub(crate) fn is_delivered(&self) -> bool {
-        self.names.weight() == 0 && self.ports().all(|port| port.queue.is_empty())
+        !self.names.is_waiting() && self.ports().all(|port| port.queue.is_empty())
     }
 }
 

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use crate::error::SocketError;
 use crate::ids::{ChannelKey, LinkId, QueryId, SocketId};
 use crate::relay::Owner;
-use crate::socks5::TargetAddr;
+use crate::socks5::{Host, TargetAddr};
 
 pub use proxy_rules::{LinkProxy, ProxyBypass, ProxyRules};
 pub(crate) use upstream::ProxyHandshake;
@@ -52,6 +52,9 @@ pub(crate) struct Dial {
     pub(crate) target: TargetAddr,
     /// The proxy to connect to instead of the target.
     pub(crate) via: Option<UpstreamProxy>,
+    /// The dial rules can't judge the target by its name: it has to be looked up before the proxy is
+    /// asked for one of its addresses.
+    pub(crate) unjudged: bool,
     /// What is being said to that proxy, once it is connected.
     pub(crate) handshake: Option<ProxyHandshake>,
     /// The lookup that has not been answered yet.
@@ -74,6 +77,7 @@ impl Dial {
             payer,
             target,
             via,
+            unjudged: false,
             handshake: None,
             query: None,
             untried: VecDeque::new(),
@@ -85,6 +89,16 @@ impl Dial {
     /// Where the connection goes first: the target or its proxy.
     pub(crate) fn address(&self) -> &TargetAddr {
         self.via.as_ref().map_or(&self.target, UpstreamProxy::address)
+    }
+
+    /// Whether it is for a link of ours: no rules apply to those.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self.owner, DialOwner::Link(_))
+    }
+
+    /// Whose addresses have to be known first.
+    pub(crate) fn sought(&self) -> &Host {
+        if self.unjudged { &self.target.host } else { &self.address().host }
     }
 
     /// Takes what the name resolved to; both families take turns, the resolver's first one leads.

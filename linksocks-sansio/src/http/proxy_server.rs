@@ -30,6 +30,8 @@ pub(crate) enum Effect {
     EndToTarget,
     /// Send to the client. Never empty.
     ToClient(Bytes),
+    /// Nothing more comes from the target: shut down the write half towards the client.
+    EndToClient,
     /// The target has said all that is wanted of it, and been told all.
     Release,
     /// Close the connection to the client behind what was sent, and drop the target.
@@ -60,8 +62,11 @@ enum State {
     Dialing(Box<Forward>),
     /// Request and response are under way.
     Exchange(Box<Exchange>),
-    /// The connection speaks another protocol.
-    Upgraded,
+    /// The connection speaks another protocol: each direction ends on its own.
+    Upgraded {
+        client_ended: bool,
+        target_ended: bool,
+    },
     /// To be closed.
     Closing(Option<Refusal>),
     Over,
@@ -149,13 +154,20 @@ impl ProxyServer {
                     Err(ChunkError) => Some(self.fail(Refusal::BadRequest("Malformed chunk"))),
                 }
             }
-            State::Upgraded => {
-                if input.is_empty() && self.client_ended {
-                    self.client_ended = false;
-                    return Some(Effect::EndToTarget);
-                }
+            State::Upgraded { client_ended, target_ended } => {
                 let length = input.len().min(room);
-                (length > 0).then(|| Effect::ToTarget(input.split_to(length).freeze()))
+                if length > 0 {
+                    return Some(Effect::ToTarget(input.split_to(length).freeze()));
+                }
+                if *client_ended || !self.client_ended || !input.is_empty() {
+                    return None;
+                }
+                *client_ended = true;
+                if *target_ended {
+                    self.state = State::Closing(None);
+                    return Some(Effect::Release);
+                }
+                Some(Effect::EndToTarget)
             }
             State::Closing(refusal) => {
                 let refusal = *refusal;
@@ -231,7 +243,7 @@ impl ProxyServer {
                     Err(ChunkError) => Some(self.abort()),
                 },
             },
-            State::Upgraded => (!input.is_empty()).then(|| Effect::ToClient(mem::take(input))),
+            State::Upgraded { .. } => (!input.is_empty()).then(|| Effect::ToClient(mem::take(input))),
             State::Idle(_) | State::Dialing(_) | State::Closing(_) | State::Over => None,
         }
     }
@@ -243,7 +255,7 @@ impl ProxyServer {
             None => Some(self.fail(Refusal::ConnectionFailed)),
             Some(Response::Provisional(head)) => (!head.is_empty()).then_some(Effect::ToClient(head)),
             Some(Response::Upgraded(head)) if exchange.request_is_complete() => {
-                self.state = State::Upgraded;
+                self.state = State::Upgraded { client_ended: false, target_ended: false };
                 Some(Effect::ToClient(head))
             }
             Some(Response::Upgraded(_)) => Some(self.fail(Refusal::ConnectionFailed)),
@@ -266,8 +278,9 @@ impl ProxyServer {
         Effect::Release
     }
 
-    /// The target has sent all that it has to say, and it has been taken.
-    pub(crate) fn target_ended(&mut self) -> Option<Effect> {
+    /// The target has sent all that it has to say, and it has been taken. `is_gone`: nor does it take
+    /// any more.
+    pub(crate) fn target_ended(&mut self, is_gone: bool) -> Option<Effect> {
         match &mut self.state {
             State::Exchange(exchange) => match &mut exchange.response {
                 Progress::Body { body, in_chunks: true, .. } if *body == Body::UntilClose => {
@@ -281,9 +294,13 @@ impl ProxyServer {
                 Progress::Body { body, .. } if body.is_complete() => Some(self.release()),
                 Progress::Body { .. } | Progress::Head(_) => Some(self.fail(Refusal::ConnectionFailed)),
             },
-            State::Upgraded => {
+            State::Upgraded { client_ended, .. } if *client_ended || is_gone => {
                 self.state = State::Closing(None);
                 Some(Effect::Release)
+            }
+            State::Upgraded { target_ended, .. } => {
+                *target_ended = true;
+                Some(Effect::EndToClient)
             }
             State::Idle(_) | State::Dialing(_) | State::Closing(_) | State::Over => None,
         }
@@ -293,7 +310,7 @@ impl ProxyServer {
     pub(crate) fn target_lost(&mut self) -> Option<Effect> {
         match &self.state {
             State::Exchange(exchange) if exchange.response.is_complete() => Some(self.release()),
-            State::Exchange(_) | State::Upgraded => Some(self.fail(Refusal::ConnectionFailed)),
+            State::Exchange(_) | State::Upgraded { .. } => Some(self.fail(Refusal::ConnectionFailed)),
             State::Idle(_) | State::Dialing(_) | State::Closing(_) | State::Over => None,
         }
     }

@@ -199,8 +199,7 @@ impl Relay {
     pub(super) fn on_local_eof(&mut self, key: ChannelKey) {
         let now = self.now;
         let Some(channel) = self.channels.get_mut(key) else { return };
-        channel.local_eof = true;
-        if !channel.on_wire {
+        if std::mem::replace(&mut channel.local_eof, true) || !channel.on_wire {
             return;
         }
         // Nothing more can join what waits.
@@ -327,7 +326,7 @@ impl Relay {
         if let Some(channel) = self.channels.get(key)
             && channel.on_wire
         {
-            let disconnect = Disconnect { channel: channel.id, error: Some(error.to_string()) };
+            let disconnect = Disconnect { channel: channel.id, error: Some(error.for_peer()) };
             let link = channel.link;
             self.send_control(link, disconnect.encode());
         }

@@ -272,7 +272,8 @@ impl Relay {
     ) {
         let Some(association) = self.associations.get_mut(key) else { return };
         let addresses = result.unwrap_or_default();
-        let until = self.now + lifetime(&addresses, self.config.timeouts.udp_name);
+        let lifetime = lifetime(&addresses, self.config.timeouts.udp_name);
+        let until = self.now.checked_add(lifetime).unwrap_or(self.now);
         let waiting = association.names.found(name, addresses.clone(), until);
         for (port, payload) in waiting {
             self.on_name_known(key, &addresses, port, &payload);
@@ -313,7 +314,10 @@ impl Relay {
     fn has_room_for(&self, key: AssociationKey, length: usize) -> bool {
         let link = self.associations.get(key).and_then(|association| self.links.get(association.link));
         let cost = length + MAX_OVERHEAD;
-        link.is_some_and(|link| link.datagram_bytes + cost <= self.config.limits.udp_link_bytes)
+        // What would wait for the next link would be too old to be of use there.
+        link.is_some_and(|link| {
+            !link.is_suspended() && link.datagram_bytes + cost <= self.config.limits.udp_link_bytes
+        })
     }
 
     /// Brings what an association is charged in line with what waits in it.

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
 
-use super::{Notice, Owner, Query, QueryOwner, Relay, Socket, SocketOwner, Timer};
+use super::{Addresses, Notice, Owner, Query, QueryOwner, Relay, Socket, SocketOwner, Timer};
+use crate::access::Verdict;
 use crate::dial::{Dial, DialKey, DialOwner, UpstreamError, UpstreamProxy};
 use crate::error::{ChannelError, LinkError, SocketError};
 use crate::ids::{LinkId, QueryId, SocketId};
@@ -46,11 +47,11 @@ impl DialFailure {
     fn on_channel(self, dial: &Dial) -> ChannelError {
         let target = dial.target.to_string();
         match (self, &dial.via) {
+            (Self::Blocked, _) => ChannelError::Blocked(target),
             (failure, Some(proxy)) => ChannelError::Upstream { target, error: failure.via(proxy) },
             (Self::Error(error), None) => ChannelError::Dial { target, error },
             (Self::Upstream(error), None) => ChannelError::Upstream { target, error },
             (Self::Timeout, None) => ChannelError::DialTimeout { target },
-            (Self::Blocked, None) => ChannelError::Blocked(target),
         }
     }
 
@@ -94,25 +95,32 @@ impl Relay {
         target: TargetAddr,
         via: Option<UpstreamProxy>,
     ) -> DialKey {
-        let dial = Dial::new(owner, payer, target, via);
-        let host = dial.address().host.clone();
+        let mut dial = Dial::new(owner, payer, target, via);
+        dial.unjudged = dial.via.is_some()
+            && !dial.is_ours()
+            && self.config.dial_rules.judge(&dial.target) == Verdict::NeedsLookup;
         let key = self.dials.insert(dial);
         self.count_dialing(payer, |dialing| dialing.dials += 1);
         self.set_timer(Timer::Dial(key), self.config.timeouts.dial);
-        match host {
-            Host::Ip(address) => self.set_dial_addresses(key, [address]),
+        self.seek_addresses(key);
+        key
+    }
+
+    fn seek_addresses(&mut self, key: DialKey) {
+        let Some(dial) = self.dials.get(key) else { return };
+        match dial.sought().clone() {
+            Host::Ip(address) => self.on_dial_addresses(key, SmallVec::from_iter([address])),
             Host::Name(host) => {
-                let query = self.add_query(QueryOwner::Dial(key), payer);
+                let query = self.add_query(QueryOwner::Dial(key), dial.payer);
                 if let Some(dial) = self.dials.get_mut(key) {
                     dial.query = Some(query);
                 }
                 self.act(Action::Resolve { query, host });
             }
         }
-        key
     }
 
-    pub(crate) fn on_resolved(&mut self, query: QueryId, result: Result<SmallVec<[IpAddr; 4]>, SocketError>) {
+    pub(crate) fn on_resolved(&mut self, query: QueryId, result: Result<Addresses, SocketError>) {
         self.timers.cancel(Timer::Lookup(query));
         let Some(Query { owner, payer }) = self.queries.remove(query) else { return };
         self.count_dialing(payer, |dialing| dialing.lookups -= 1);
@@ -125,7 +133,7 @@ impl Relay {
         let Some(dial) = self.dials.get_mut(key) else { return };
         dial.query = None;
         match result {
-            Ok(addresses) => self.set_dial_addresses(key, addresses),
+            Ok(addresses) => self.on_dial_addresses(key, addresses),
             Err(error) => self.fail_dial(key, DialFailure::Error(error)),
         }
     }
@@ -162,15 +170,24 @@ impl Relay {
         }
     }
 
-    /// Here the dial rules decide, on the very addresses that are about to be used: nothing is
-    /// connected to for a peer that has not passed them.
-    fn set_dial_addresses(&mut self, key: DialKey, addresses: impl IntoIterator<Item = IpAddr>) {
+    /// Here the dial rules decide, on the very addresses that are about to be used, or to be named to
+    /// a proxy: nothing is connected to for a peer that has not passed them.
+    fn on_dial_addresses(&mut self, key: DialKey, addresses: Addresses) {
         let Some(dial) = self.dials.get_mut(key) else { return };
         let (port, rules) = (dial.target.port, &self.config.dial_rules);
-        let is_ours = matches!(dial.owner, DialOwner::Link(_));
+        let allows = |ip: &IpAddr| rules.allows(SocketAddr::new(*ip, port));
+        if dial.unjudged {
+            let Some(address) = addresses.into_iter().find(allows) else {
+                return self.fail_dial(key, DialFailure::Blocked);
+            };
+            dial.target.host = Host::Ip(address);
+            dial.unjudged = false;
+            return self.seek_addresses(key);
+        }
+        let exempt = dial.is_ours() || dial.via.is_some();
         let mut blocked = false;
         dial.set_addresses(addresses.into_iter().filter(|ip| {
-            let allowed = is_ours || rules.allows(SocketAddr::new(*ip, port));
+            let allowed = exempt || allows(ip);
             blocked |= !allowed;
             allowed
         }));

@@ -38,12 +38,16 @@ struct Pipe {
     /// What came from it and has not been taken yet. The channel counts it as unwritten.
     output: VecDeque<Bytes>,
     end: Option<PipeEnd>,
+    /// The target has ended its direction.
+    has_ended: bool,
 }
 
 /// How the direction from the target ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PipeEnd {
     Eof,
+    /// The other direction has ended, too.
+    Closed,
     Reset,
 }
 
@@ -52,8 +56,8 @@ pub(super) enum PipeEnd {
 pub(super) enum HttpWork {
     /// Something has changed for this application.
     Serve(SocketId),
-    /// Nobody wants what was written to this socket.
-    Discard(SocketId, usize),
+    /// Nobody wants what is written to this socket.
+    Drop(SocketId),
 }
 
 /// What one step of a session has come to.
@@ -110,8 +114,13 @@ impl HttpSession {
             pipe.output.pop_front();
         }
         let from_target = (taken > 0).then_some((pipe.socket, taken));
-        if effect.is_none() && from_target.is_none() && pipe.output.is_empty() && pipe.end.take().is_some() {
-            return Step { effect: self.proxy.target_ended(), ..Step::default() };
+        if effect.is_none()
+            && from_target.is_none()
+            && pipe.output.is_empty()
+            && let Some(end) = pipe.end.take()
+        {
+            let is_gone = end == PipeEnd::Closed;
+            return Step { effect: self.proxy.target_ended(is_gone), ..Step::default() };
         }
         Step { from_client: 0, from_target, effect }
     }
@@ -147,7 +156,7 @@ impl Relay {
         while let Some(work) = self.http_work.pop_front() {
             match work {
                 HttpWork::Serve(application) => self.run_http(application),
-                HttpWork::Discard(socket, bytes) => self.on_socket_written(socket, bytes),
+                HttpWork::Drop(socket) => self.on_socket_failed(socket, SocketError::BrokenPipe),
             }
         }
     }
@@ -209,6 +218,7 @@ impl Relay {
                 }
             }
             Effect::ToClient(bytes) => self.write(application, bytes),
+            Effect::EndToClient => self.shut_down_write(application),
             Effect::Release => {
                 self.set_timer(Timer::Handshake(application), self.config.timeouts.http_keep_alive);
                 self.release_pipe(application);
@@ -227,14 +237,19 @@ impl Relay {
         }
     }
 
-    /// The target has answered. It closes its end by itself; what may still come is of no interest.
+    /// The target has answered, and has nothing more to say: it has a moment to close its end, too.
     fn release_pipe(&mut self, application: SocketId) {
-        if let Some(pipe) = self.http_session(application).and_then(|session| session.pipe.take()) {
-            for bytes in pipe.output {
-                self.http_work.push_back(HttpWork::Discard(pipe.socket, bytes.len()));
-            }
-            self.on_socket_eof(pipe.socket);
+        let Some(pipe) = self.http_session(application).and_then(|session| session.pipe.take()) else {
+            return;
+        };
+        if !pipe.output.is_empty() {
+            self.on_socket_failed(pipe.socket, SocketError::BrokenPipe);
+            return;
         }
+        if !pipe.has_ended {
+            self.set_timer(Timer::Handshake(pipe.socket), self.config.timeouts.close_linger);
+        }
+        self.on_socket_eof(pipe.socket);
     }
 
     /// The connection to the target breaks.
@@ -315,7 +330,8 @@ impl Relay {
     pub(super) fn connect_pipe(&mut self, application: SocketId, socket: SocketId, credit: ReadCredit) {
         if let Some(session) = self.http_session(application) {
             session.channel = None;
-            session.pipe = Some(Pipe { socket, credit, output: VecDeque::new(), end: None });
+            session.pipe =
+                Some(Pipe { socket, credit, output: VecDeque::new(), end: None, has_ended: false });
             session.proxy.connected();
             self.serve_http(application);
         }
@@ -335,7 +351,7 @@ impl Relay {
             pipe.output.push_back(data);
             self.serve_http(application);
         } else {
-            self.http_work.push_back(HttpWork::Discard(socket, data.len()));
+            self.http_work.push_back(HttpWork::Drop(socket));
         }
     }
 
@@ -343,6 +359,7 @@ impl Relay {
     pub(super) fn end_pipe(&mut self, application: SocketId, socket: SocketId, end: PipeEnd) {
         if let Some(pipe) = self.pipe(application, socket) {
             pipe.end = Some(end);
+            pipe.has_ended = true;
             self.serve_http(application);
         }
     }

@@ -116,7 +116,8 @@ pub(crate) enum Timer {
     Dial(DialKey),
     /// Another address is tried beside a silent one.
     DialStagger(DialKey),
-    /// A SOCKS request must be complete.
+    /// A SOCKS or HTTP request must be complete; or, for the engine's end of an HTTP request, its target
+    /// must have closed behind the answer.
     Handshake(SocketId),
     /// Early Data of an owner has been kept long enough.
     Early(Owner),

@@ -2,6 +2,7 @@
 
 use super::early::Found;
 use super::{GRACE, Opening, Relay, Socket, SocketOwner, SocksSession, Timer};
+use crate::access::Verdict;
 use crate::channel::{Batcher, Channel, GrantedWindow, Inbound, Origin, Outbound, Phase, Side};
 use crate::dial::DialOwner;
 use crate::error::{ChannelError, OpenError, SocketError};
@@ -234,7 +235,11 @@ impl Relay {
         }
         match &connect.request {
             ConnectRequest::Tcp { address, port } => {
-                Ok(Acceptable::Stream(TargetAddr::from_wire(address, *port)?))
+                let target = TargetAddr::from_wire(address, *port)?;
+                match self.config.dial_rules.judge(&target) {
+                    Verdict::Denied => Err(ChannelError::Blocked(target.to_string())),
+                    Verdict::Allowed | Verdict::NeedsLookup => Ok(Acceptable::Stream(target)),
+                }
             }
             // Never silently past the proxy.
             ConnectRequest::Udp if self.config.has_upstream() => {
@@ -257,7 +262,7 @@ impl Relay {
     }
 
     pub(crate) fn refuse_connect(&mut self, link: LinkId, channel: ChannelId, error: &ChannelError) {
-        let response = ConnectResponse { channel, result: Err(error.to_string()) };
+        let response = ConnectResponse { channel, result: Err(error.for_peer()) };
         self.send_answer(link, response.encode());
     }
 

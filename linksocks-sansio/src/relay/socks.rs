@@ -209,11 +209,14 @@ impl Relay {
     }
 
     pub(super) fn on_handshake_timeout(&mut self, id: SocketId) {
-        if self.is_idle_http(id) {
+        let serves = self.sockets.get(id).is_some_and(|socket| socket.application.is_some());
+        if serves {
+            self.on_socket_failed(id, SocketError::TimedOut);
+        } else if self.is_idle_http(id) {
             self.close_socket(id);
-            return;
+        } else {
+            self.fail_socks(id, "the SOCKS request did not come in time".to_owned());
         }
-        self.fail_socks(id, "the SOCKS request did not come in time".to_owned());
     }
 
     /// Notes which channel is being opened for an application.

@@ -179,7 +179,7 @@ impl Relay {
         if let Some(application) = socket.application {
             self.sockets.remove(id);
             let reset = matches!(action, Action::Reset { .. });
-            self.end_pipe(application, id, if reset { PipeEnd::Reset } else { PipeEnd::Eof });
+            self.end_pipe(application, id, if reset { PipeEnd::Reset } else { PipeEnd::Closed });
         } else if !matches!(socket.owner, SocketOwner::Closing) {
             socket.owner = SocketOwner::Closing;
             self.act(action);

@@ -309,8 +309,52 @@ fn an_upgraded_connection_carries_anything_both_ways() {
         assert!(pair.target(target).ends_with(&bytes) && pair.app(app).ends_with(&bytes));
         pair.server.send_eof(target);
         pair.drive();
+        assert!(pair.client.peers[&app].released || pair.client.peers[&app].eof);
+        pair.client.send_eof(app);
+        pair.drive();
         assert!(pair.client.peers[&app].released);
         pair.assert_idle();
+    }
+}
+
+#[test]
+fn the_directions_of_an_upgraded_connection_end_on_their_own() {
+    let mut pair = Pair::new();
+    let app = ask(&mut pair, "GET http://192.0.2.1/ HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n");
+    let target = last_target(&pair);
+    pair.server.send(target, b"HTTP/1.1 101 Switching\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n");
+    pair.drive();
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    pair.client.send(app, &bytes);
+    pair.server.send_eof(target);
+    pair.drive();
+    assert!(pair.client.peers[&app].eof && !pair.client.peers[&app].released);
+    pair.client.send_eof(app);
+    pair.drive();
+    assert!(pair.target(target).ends_with(&bytes) && pair.server.peers[&target].eof);
+    pair.assert_idle();
+}
+
+#[test]
+fn a_target_that_does_not_close_behind_its_answer_is_dropped() {
+    for mut pair in pairs() {
+        let app = ask(&mut pair, &get("192.0.2.1"));
+        let target = last_target(&pair);
+        pair.server.send(target, OK);
+        pair.advance(Duration::from_secs(8));
+        assert!(pair.server.peers[&target].released || pair.server.peers[&target].reset);
+        assert_eq!((pair.client.engine.stats().channels, pair.server.engine.stats().channels), (0, 0));
+        assert!(!pair.client.peers[&app].released, "the next request may come");
+
+        let app = ask(&mut pair, &get("192.0.2.1"));
+        let target = last_target(&pair);
+        pair.server.send(target, &[OK, b"and then some"].concat());
+        pair.drive();
+        pair.server.send(target, &[0; 100_000]);
+        pair.drive();
+        assert!(pair.server.peers[&target].reset, "what nobody wants is not carried");
+        assert!(pair.app(app).ends_with(b"ok"));
+        assert_eq!(pair.client.engine.stats().channels, 0);
     }
 }
 

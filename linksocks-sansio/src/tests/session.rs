@@ -658,10 +658,10 @@ fn associations_go_on() {
     pair.server.receive_datagram(target, udp::TARGET, b"3");
     pair.cut();
     pair.client.receive_datagram(port, udp::APP, &udp::wrapped(udp::TARGET, b"4"));
-    assert!(pair.client.engine.stats().datagrams_queued > 0);
+    assert_eq!(pair.client.engine.stats().datagrams_dropped, 1, "nobody would want it later");
     pair.advance(2 * SECOND);
     let sent: Vec<_> = udp::sent(&mut pair).into_iter().map(|(_, payload)| payload).collect();
-    assert_eq!(sent, [b"1", b"2", b"4"], "even datagrams");
+    assert_eq!(sent, [b"1", b"2"], "what was under way arrives");
     assert_eq!(udp::got(&mut pair).len(), 1);
     assert_eq!(pair.client.engine.stats().datagrams_queued, 0);
     pair.client.send_eof(control);

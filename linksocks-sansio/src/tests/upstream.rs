@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::host::{Answer, Host};
 use super::pair::{Pair, client_config, server_config};
+use crate::access::AccessRule;
 use crate::dial::LinkProxy;
 use crate::error::{LinkError, SocketError, UpstreamError};
 use crate::event::Event;
@@ -104,7 +105,8 @@ fn a_proxy_that_is_not_there_or_goes_away_is_a_failure() {
     gone.server.dials = Answer::Refuse;
     let (ticket, _) = open(&mut gone);
     assert!(
-        error(&gone, &ticket).ends_with("via proxy: connect to the proxy 127.0.0.1:3128: connection refused")
+        error(&gone, &ticket).ends_with("via proxy: connect to the proxy: connection refused"),
+        "where it is, only its owner has to know"
     );
 
     let mut ends = pair("http://127.0.0.1:3128");
@@ -266,4 +268,51 @@ fn a_shutdown_during_the_handshake_ends_at_once() {
     let (mut host, _) = client("http://proxy.test");
     host.input(Input::Command(Command::Shutdown { drain: Duration::ZERO }));
     assert!(host.stopped.is_some());
+}
+
+/// A pair whose server uses a proxy, and these rules.
+fn with_rules(proxy: &str, rules: &[&str]) -> Pair {
+    let mut config = server_config();
+    config.relay.upstream = Some(proxy.parse().unwrap());
+    config.relay.dial_rules = rules.iter().map(|rule| rule.parse::<AccessRule>().unwrap()).collect();
+    Pair::with(client_config(), config)
+}
+
+#[test]
+fn rules_are_about_the_target_not_about_its_proxy() {
+    // A proxy that no rule would allow, and one that all would.
+    for proxy in ["socks5://127.0.0.1:1080", "socks5://192.0.2.9:1080"] {
+        let mut pair = with_rules(proxy, &["!private", "93.184.216.0/24:443", "10.0.0.0/8:22"]);
+        for target in ["10.0.0.5:22", "93.184.216.34:80", "[::ffff:10.0.0.5]:22"] {
+            let ticket = pair.client.open(target);
+            pair.drive();
+            let error = pair.client.refused[&ticket].to_string();
+            assert!(error.contains("blocked by access control"), "{target}: {error}");
+        }
+        assert!(pair.server.dialed.is_empty(), "the proxy is not asked");
+        pair.client.open("93.184.216.34:443");
+        pair.drive();
+        assert_eq!(pair.server.dialed.len(), 1);
+    }
+}
+
+#[test]
+fn a_name_that_has_to_be_judged_is_looked_up_and_the_proxy_gets_the_address() {
+    let mut pair = with_rules("socks5://127.0.0.1:1080", &["!10.0.0.0/8"]);
+    let address = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+    pair.server.resolves_to = Ok(vec![address("10.0.0.5"), address("198.51.100.1")]);
+    let (_, proxy) = open(&mut pair);
+    assert_eq!(pair.server.queries[0].1, "example.test");
+    assert_eq!(pair.target(proxy), b"\x05\x01\x00");
+    pair.server.send(proxy, b"\x05\x00");
+    pair.drive();
+    let request = b"\x05\x01\x00\x01\xc6\x33\x64\x01\x00\x50";
+    assert!(pair.target(proxy).ends_with(request), "{:?}", pair.target(proxy));
+
+    let mut pair = with_rules("socks5://127.0.0.1:1080", &["!10.0.0.0/8"]);
+    pair.server.resolves_to = Ok(vec![address("10.0.0.5")]);
+    let ticket = pair.client.open("example.test:80");
+    pair.drive();
+    assert!(pair.client.refused[&ticket].to_string().contains("blocked by access control"));
+    assert!(pair.server.dialed.is_empty());
 }

@@ -71,6 +71,7 @@ impl Run {
                 self.current = None;
                 self.outcome.released += 1;
             }
+            Effect::EndToClient => self.outcome.to_client.push('$'),
             Effect::EndToTarget => self.outcome.to_targets.last_mut().unwrap().1.push('$'),
             end @ (Effect::Tunnel(_) | Effect::Close(_) | Effect::Reset) => {
                 assert!(self.outcome.end.is_none(), "one end");
@@ -101,7 +102,7 @@ impl Run {
                 if effect.is_none() && bytes.is_empty() {
                     let then = std::mem::replace(then, Then::Stays);
                     let last = match then {
-                        Then::Ends => self.proxy.target_ended(),
+                        Then::Ends => self.proxy.target_ended(false),
                         Then::Breaks => self.proxy.target_lost(),
                         Then::Stays => None,
                     };
@@ -307,7 +308,11 @@ fn an_upgrade_becomes_a_tunnel() {
     );
     assert_eq!(outcome.end, None, "the other direction goes on");
 
-    let ends = play(request, false, &[target(switch, Then::Ends)]);
+    // Each direction ends on its own.
+    let half = play(request, false, &[target(switch, Then::Ends)]);
+    assert_eq!((half.to_client, half.released, half.end), (format!("{switch}$"), 0, None));
+    let ends = play(request, true, &[target(switch, Then::Ends)]);
+    assert!(ends.to_targets[0].1.contains("ping"));
     assert_eq!((ends.released, ends.end), (1, Some(Effect::Close(None))));
     assert_eq!(play(request, false, &[target(switch, Then::Breaks)]).end, Some(Effect::Reset));
 
