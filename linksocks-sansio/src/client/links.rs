@@ -14,9 +14,11 @@ use crate::wire::{Auth, AuthResponse};
 impl ClientEngine {
     /// Starts an attempt for a slot.
     pub(super) fn connect(&mut self, slot: usize) {
-        let url = self.config.server.login(&self.token, false, self.instance);
+        let server = &self.config.server;
+        let url = server.login(&self.token, false, self.instance);
+        let carries_token = !server.authenticates_by_url();
         let deadline = self.relay.now + self.relay.config.timeouts.link_open;
-        self.connect_by(slot, Route::new(url, deadline));
+        self.connect_by(slot, Route::new(url, carries_token, deadline));
     }
 
     /// Opens a link where `route` leads to.
