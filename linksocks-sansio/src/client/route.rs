@@ -1,6 +1,6 @@
 //! The way of one attempt to connect, through redirects.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::RedirectError;
 use crate::url::{LinkUrl, ServerUrl};
@@ -16,13 +16,18 @@ pub(super) struct Route {
     redirects: Vec<LinkUrl>,
     /// Whether the token itself will be sent over the WebSocket, so that it must stay on the host.
     carries_token: bool,
-    /// When the WebSocket must be up, however many redirects there are.
-    pub(super) deadline: Instant,
+    /// When the WebSocket must be up, however many redirects there are; `None`: some day.
+    deadline: Option<Instant>,
 }
 
 impl Route {
-    pub(super) fn new(url: LinkUrl, carries_token: bool, deadline: Instant) -> Self {
+    pub(super) fn new(url: LinkUrl, carries_token: bool, deadline: Option<Instant>) -> Self {
         Self { first: url, redirects: Vec::new(), carries_token, deadline }
+    }
+
+    /// How long it may still take from `now` on.
+    pub(super) fn rest(&self, now: Instant) -> Duration {
+        self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now))
     }
 
     /// Where to send the upgrade request.

@@ -203,6 +203,19 @@ fn redirects_have_one_deadline_together() {
 }
 
 #[test]
+fn an_endless_time_to_connect_has_no_deadline() {
+    let mut config = config("ws://127.0.0.1:1");
+    config.relay.timeouts.link_open = Duration::MAX;
+    let mut client = start(config);
+    for location in ["/a", "/b"] {
+        client.now += Duration::from_secs(1_000_000);
+        client.input(Input::Timeout);
+        client.redirect(location);
+        assert!(place(client.request()).ends_with(location));
+    }
+}
+
+#[test]
 fn a_redirect_that_comes_too_late_is_not_followed() {
     let mut client = client("ws://127.0.0.1:1");
     // The machine was asleep, so the deadline could not be kept.
