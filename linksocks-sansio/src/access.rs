@@ -24,7 +24,19 @@
 //! host, see [`AccessRule::private`].
 //!
 //! An IPv4-mapped IPv6 address (`::ffff:192.0.2.7`) counts as the IPv4 address, in rules and in what
-//! they judge; so `::/0` matches no IPv4 host in any notation.
+//! they judge; so `::/0` matches no IPv4 host in this notation.
+//!
+//! # Other ways to the same host
+//!
+//! Some addresses lead to a host that has another one. They need both addresses not to be denied:
+//!
+//! - `0.0.0.0` and `::` are connected to as the loopback addresses `127.0.0.1` and `::1`;
+//! - a translator or relay may deliver to the IPv4 address within `64:ff9b::/96` (RFC 6052),
+//!   `2002::/16` (6to4, RFC 3056) and `::ffff:0:0:0/96` (RFC 2765).
+//!
+//! So `!127.0.0.1` forbids `0.0.0.0`, too, and `!10.0.0.0/8` forbids `64:ff9b::a00:1`. Allow rules look
+//! at the address as it is: `10.0.0.0/8` does not allow `64:ff9b::a00:1`, for nobody knows whether the
+//! network translates, or where to; and `64:ff9b::/96` allows all of these but what is denied.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -38,7 +50,7 @@ use crate::socks5::{Host, TargetAddr};
 const PRIVATE: &str = "private";
 
 /// What no public host has as its address (IANA special-purpose address registries).
-const PRIVATE_NETWORKS: [(IpAddr, u8); 22] = [
+const PRIVATE_NETWORKS: [(IpAddr, u8); 26] = [
     v4([0, 0, 0, 0], 8),           // this network, unspecified
     v4([10, 0, 0, 0], 8),          // private use (RFC 1918)
     v4([100, 64, 0, 0], 10),       // carrier-grade NAT (RFC 6598)
@@ -47,6 +59,7 @@ const PRIVATE_NETWORKS: [(IpAddr, u8); 22] = [
     v4([172, 16, 0, 0], 12),       // private use (RFC 1918)
     v4([192, 0, 0, 0], 24),        // protocol assignments
     v4([192, 0, 2, 0], 24),        // documentation
+    v4([192, 88, 99, 0], 24),      // relays of 6to4 (deprecated, RFC 7526)
     v4([192, 168, 0, 0], 16),      // private use (RFC 1918)
     v4([198, 18, 0, 0], 15),       // benchmarks
     v4([198, 51, 100, 0], 24),     // documentation
@@ -56,7 +69,10 @@ const PRIVATE_NETWORKS: [(IpAddr, u8); 22] = [
     v6([0, 0, 0, 0], 96),          // unspecified, loopback, IPv4-compatible
     v6([0x64, 0xff9b, 1, 0], 48),  // local-use translation (RFC 8215)
     v6([0x100, 0, 0, 0], 64),      // discard-only
+    v6([0x2001, 0, 0, 0], 23),     // protocol assignments, Teredo
     v6([0x2001, 0xdb8, 0, 0], 32), // documentation
+    v6([0x3fff, 0, 0, 0], 20),     // documentation (RFC 9637)
+    v6([0x5f00, 0, 0, 0], 16),     // segment routing (RFC 9602)
     v6([0xfc00, 0, 0, 0], 7),      // unique local
     v6([0xfe80, 0, 0, 0], 10),     // link-local
     v6([0xfec0, 0, 0, 0], 10),     // site-local (deprecated)
@@ -131,16 +147,18 @@ impl AccessRules {
     /// Whether `address` may be used.
     #[must_use]
     pub fn allows(&self, address: SocketAddr) -> bool {
-        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let (mut has_allow_rules, mut is_allowed) = (false, false);
-        for rule in &self.rules {
-            if rule.denies && rule.matches(address) {
-                return false;
-            }
-            has_allow_rules |= !rule.denies;
-            is_allowed |= !rule.denies && rule.matches(address);
-        }
-        is_allowed || !has_allow_rules
+        let port = address.port();
+        let address = address.ip().to_canonical();
+        let mut leads_to = std::iter::successors(Some(address), |address| alias_of(*address));
+        let is_denied = |address| self.any_matches(true, SocketAddr::new(address, port));
+        let has_allow_rules = self.rules.iter().any(|rule| !rule.denies);
+        !leads_to.any(is_denied)
+            && (!has_allow_rules || self.any_matches(false, SocketAddr::new(address, port)))
+    }
+
+    /// Whether a rule that denies, or one that allows, matches.
+    fn any_matches(&self, denies: bool, address: SocketAddr) -> bool {
+        self.rules.iter().any(|rule| rule.denies == denies && rule.matches(address))
     }
 
     /// Judges a target as far as that is possible without looking its name up.
@@ -165,6 +183,28 @@ impl AccessRules {
         }
         let allows_any = !has_allow_rules || allowing().any(AccessRule::has_any_address);
         if denying.next().is_none() && allows_any { Verdict::Allowed } else { Verdict::NeedsLookup }
+    }
+}
+
+/// The other address of the host that a canonical address leads to, if it is not the host's own.
+fn alias_of(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Some(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Some(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => embedded_in(address).map(IpAddr::V4),
+    }
+}
+
+/// The IPv4 address that a translator or relay delivers to.
+fn embedded_in(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..]
+        | [0, 0, 0, 0, 0xffff, 0, high, low] => {
+            Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+        }
+        _ => None,
     }
 }
 

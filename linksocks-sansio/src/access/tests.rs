@@ -72,6 +72,17 @@ fn private_covers_what_must_not_be_reached_from_outside_and_no_public_host() {
         "[fdff::1]",
         "[fe80::1]",
         "[ff02::1]",
+        "192.88.99.1",
+        "[2001::1]",
+        "[2001:1ff:ffff::1]",
+        "[3fff:fff:ffff::1]",
+        "[5f00::1]",
+        "[64:ff9b::a9fe:a9fe]",
+        "[64:ff9b::]",
+        "[2002:7f00:1::1]",
+        "[2002:a00:1:ffff:ffff:ffff:ffff:ffff]",
+        "[::ffff:0:127.0.0.1]",
+        "[::ffff:0:10.0.0.1]",
     ] {
         assert!(!allows(&public_only, &format!("{address}:80")), "{address} is private");
     }
@@ -86,9 +97,61 @@ fn private_covers_what_must_not_be_reached_from_outside_and_no_public_host() {
         "192.167.255.255",
         "223.255.255.255",
         "[2606:4700:4700::1111]",
+        "192.88.98.255",
+        "192.88.100.0",
+        "[2001:200::1]",
+        "[3fff:1000::1]",
+        "[5eff:ffff::1]",
+        "[5f01::1]",
         "[64:ff9b::101:101]",
+        "[64:ff9b::1:a9fe:a9fe]",
+        "[2002:101:101::1]",
+        "[2002:101:101::127.0.0.1]",
+        "[::ffff:0:1.1.1.1]",
     ] {
         assert!(allows(&public_only, &format!("{address}:80")), "{address} is public");
+    }
+}
+
+#[test]
+fn another_way_to_a_denied_host_is_denied() {
+    let not_ours = rules(&["!127.0.0.0/8", "!::1"]);
+    for address in [
+        "0.0.0.0",
+        "[::]",
+        "[::ffff:0.0.0.0]",
+        "[64:ff9b::127.0.0.1]",
+        "[64:ff9b::]",
+        "[2002:7f00:1::1]",
+        "[::ffff:0:127.0.0.1]",
+    ] {
+        assert!(!allows(&not_ours, &format!("{address}:22")), "{address} is the host itself");
+    }
+    for address in ["0.0.0.1", "[::2]", "[64:ff9b::126.0.0.1]", "[64:ff9b:1::127.0.0.1]", "[2003:7f00:1::1]"]
+    {
+        assert!(allows(&not_ours, &format!("{address}:22")), "{address} is another");
+    }
+    let one_port = rules(&["!127.0.0.1:22"]);
+    assert!(!allows(&one_port, "0.0.0.0:22") && allows(&one_port, "0.0.0.0:23"));
+    let v6 = rules(&["![::1]"]);
+    assert!(!allows(&v6, "[::]:1") && allows(&v6, "0.0.0.0:1"), "each family has its own loopback");
+    let unspecified = rules(&["!0.0.0.0", "!64:ff9b::/96"]);
+    assert!(allows(&unspecified, "127.0.0.1:1") && allows(&unspecified, "10.0.0.1:1"), "not the reverse");
+    assert!(!allows(&unspecified, "[64:ff9b::10.0.0.1]:1"));
+}
+
+#[test]
+fn allow_rules_look_at_the_address_as_it_is() {
+    let private = rules(&["127.0.0.0/8", "::1", "10.0.0.0/8"]);
+    for address in ["0.0.0.0:1", "[::]:1", "[64:ff9b::10.0.0.1]:1", "[2002:a00:1::1]:1"] {
+        assert!(!allows(&private, address), "{address}");
+    }
+    let translated = rules(&["64:ff9b::/96", "0.0.0.0", "!127.0.0.0/8", "!10.0.0.1:80"]);
+    for address in ["[64:ff9b::8.8.8.8]:80", "[64:ff9b::10.0.0.1]:81", "[64:ff9b::10.0.0.2]:80"] {
+        assert!(allows(&translated, address), "{address}");
+    }
+    for address in ["[64:ff9b::10.0.0.1]:80", "[64:ff9b::127.0.0.1]:81", "0.0.0.0:81", "8.8.8.8:80"] {
+        assert!(!allows(&translated, address), "{address}");
     }
 }
 

@@ -39,8 +39,8 @@ impl BatchRules {
 pub(super) struct Batch {
     /// Headroom for the header, then the bytes.
     pub(super) memory: BytesMut,
-    /// From then on nothing joins any more.
-    pub(super) closes: Instant,
+    /// From then on nothing joins any more. `None`: only its size ends it.
+    pub(super) closes: Option<Instant>,
     /// Whether it must not be sent before it is complete.
     pub(super) held: bool,
 }
@@ -54,7 +54,8 @@ impl Batch {
     /// Whether a read of `length` bytes may join.
     pub(super) fn takes(&self, length: usize, now: Instant, rules: &BatchRules) -> bool {
         let worth_it = rules.mode == BatchingMode::Literal || length < JOIN_BELOW;
-        now < self.closes && self.carried() + length <= rules.limit && worth_it
+        let is_open = self.closes.is_none_or(|closes| now < closes);
+        is_open && self.carried() + length <= rules.limit && worth_it
     }
 
     /// Appends `payload`. Returns how many bytes were copied.

@@ -52,7 +52,11 @@ impl Batcher {
         let range = self.range;
         if speed > RAISE_ABOVE {
             let step = range.max.saturating_sub(range.min) / STEPS;
-            self.delay = if self.delay < range.min { range.min } else { range.max.min(self.delay + step) };
+            self.delay = if self.delay < range.min {
+                range.min
+            } else {
+                range.max.min(self.delay.saturating_add(step))
+            };
         } else if speed < DROP_BELOW {
             self.delay = Duration::ZERO;
         } else if !self.delay.is_zero() {
@@ -127,8 +131,10 @@ mod tests {
     #[test]
     fn any_range_is_kept() {
         let milliseconds = Duration::from_millis;
-        for (min, max, highest) in [(0, 100, 100), (50, 50, 50), (80, 40, 80), (0, 0, 0)] {
-            let range = BatchDelay::new(milliseconds(min), milliseconds(max));
+        let ranges = [[0, 100, 100], [50, 50, 50], [80, 40, 80], [0, 0, 0]].map(|row| row.map(milliseconds));
+        let forever = [Duration::ZERO, Duration::MAX, Duration::MAX];
+        for [min, max, highest] in ranges.into_iter().chain([forever]) {
+            let range = BatchDelay::new(min, max);
             let mut now = epoch();
             let mut batcher = Batcher::new(range, now);
             for _ in 0..30 {
@@ -136,7 +142,7 @@ mod tests {
                 batcher.on_flush(now, 1 << 20);
                 assert!((range.min..=range.max).contains(&batcher.delay()));
             }
-            assert_eq!(batcher.delay(), milliseconds(highest));
+            assert_eq!(batcher.delay(), highest);
         }
     }
 }

@@ -94,7 +94,9 @@ impl Outbound {
                 copied = batch.join(&memory[DATA_HEADER_LEN..], rules);
                 batch
             }
-            None => Batch { memory, closes: now + delay, held: rules.mode == BatchingMode::Literal },
+            None => {
+                Batch { memory, closes: now.checked_add(delay), held: rules.mode == BatchingMode::Literal }
+            }
         };
         self.bytes += batch.memory.len() - before;
         let full = batch.carried() >= rules.full();
@@ -121,9 +123,15 @@ impl Outbound {
         }
     }
 
-    /// When bytes that are held back must be flushed.
+    /// Whether bytes are held back until they are flushed, or enough.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.batch.as_ref().is_some_and(|batch| batch.held)
+    }
+
+    /// When bytes that are held back must be flushed; never, if the delay is beyond what an
+    /// [`Instant`] can hold.
     pub(crate) fn flush_at(&self) -> Option<Instant> {
-        self.batch.as_ref().filter(|batch| batch.held).map(|batch| batch.closes)
+        self.batch.as_ref().filter(|batch| batch.held)?.closes
     }
 
     /// Whether reads are joined now, as far as the speed of the channel decides.
@@ -196,7 +204,7 @@ impl Outbound {
 
     /// Puts an end behind the last message; a later end replaces an earlier one.
     pub(crate) fn finish_with(&mut self, end: OutboundEnd) {
-        debug_assert!(self.flush_at().is_none(), "nothing is held back before an end");
+        debug_assert!(!self.holds_back(), "nothing is held back before an end");
         self.end = Some(end);
     }
 

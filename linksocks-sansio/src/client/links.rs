@@ -14,9 +14,11 @@ use crate::wire::{Auth, AuthResponse};
 impl ClientEngine {
     /// Starts an attempt for a slot.
     pub(super) fn connect(&mut self, slot: usize) {
-        let url = self.config.server.login(&self.token, false, self.instance);
-        let deadline = self.relay.now + self.relay.config.timeouts.link_open;
-        self.connect_by(slot, Route::new(url, deadline));
+        let server = &self.config.server;
+        let url = server.login(&self.token, false, self.instance);
+        let carries_token = !server.authenticates_by_url();
+        let deadline = self.relay.now.checked_add(self.relay.config.timeouts.link_open);
+        self.connect_by(slot, Route::new(url, carries_token, deadline));
     }
 
     /// Opens a link where `route` leads to.
@@ -26,8 +28,7 @@ impl ClientEngine {
         offered.session &= self.config.reconnect;
         let link = self.relay.add_link(LinkEnd::Client { slot }, offered);
         self.relay.tell(Event::LinkConnecting { link });
-        let rest = route.deadline.saturating_duration_since(self.relay.now);
-        self.relay.set_timer(Timer::LinkLogin(link), rest);
+        self.relay.set_timer(Timer::LinkLogin(link), route.rest(self.relay.now));
         let (address, proxy) = (route.url().address(), self.config.proxy.choose(&route.server()).cloned());
         let dial = self.relay.start_dial(DialOwner::Link(link), None, address, proxy);
         if let Some(link) = self.relay.links.get_mut(link) {
@@ -95,7 +96,7 @@ impl ClientEngine {
             return Err(LinkError::Shutdown);
         }
         let Some(mut route) = self.slots[slot].route.take() else { return Ok(()) };
-        if route.deadline <= self.relay.now {
+        if route.rest(self.relay.now).is_zero() {
             return Err(LinkError::Timeout(NOT_OPEN));
         }
         route.follow(location).map_err(LinkError::Redirect)?;

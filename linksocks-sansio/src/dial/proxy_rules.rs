@@ -58,7 +58,8 @@ impl ProxyRules {
 /// Entries are separated by commas. Each is `*` for all; a network such as `10.0.0.0/8`; or an IP
 /// address, a domain with all below it (`example.com`), or only what is below a domain
 /// (`.example.com`, `*.example.com`), all of them with a port behind a colon or without. Names are
-/// not looked up. Entries that are none of these match nothing.
+/// not looked up; a dot at the end of one, which marks it as complete, changes nothing. Entries that
+/// are none of these match nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyBypass {
     entries: Vec<Entry>,
@@ -97,7 +98,8 @@ impl ProxyBypass {
             }
             Host::Name(name) => {
                 let name = name.to_lowercase();
-                name == "localhost" || self.entries.iter().any(|entry| entry.matches_name(&name, port))
+                let name = without_root(&name);
+                name == "localhost" || self.entries.iter().any(|entry| entry.matches_name(name, port))
             }
         }
     }
@@ -117,6 +119,7 @@ impl Entry {
         if let Ok(ip) = unbracketed.parse::<IpAddr>() {
             return Some(Self::Address(ip.to_canonical(), port));
         }
+        let host = without_root(host);
         let host = host.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(host);
         let (suffix, whole) = match host.strip_prefix('.') {
             Some("") => return None,
@@ -148,6 +151,11 @@ impl Entry {
     }
 }
 
+/// Leaves out the dot of a fully qualified name.
+fn without_root(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
+}
+
 /// Splits `host:port`, with brackets around an IPv6 address if there is a port.
 fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     match text.rsplit_once(':') {
@@ -169,6 +177,8 @@ mod tests {
             ("", "ws://example.com", false),
             ("", "ws://localhost:1", true),
             ("", "ws://LOCALHOST:1", true),
+            ("", "ws://localhost.:1", true),
+            ("", "ws://localhost..:1", false),
             ("", "ws://127.0.0.2", true),
             ("", "ws://[::1]", true),
             ("", "ws://localhost.example.com", false),
@@ -204,7 +214,11 @@ mod tests {
             ("192.0.2.1", "ws://[::ffff:192.0.2.1]", true),
             ("com", "ws://example.com", true),
             ("h", "ws://h", true),
+            ("example.com", "ws://example.com.", true),
+            ("example.com.:80", "ws://a.example.com", true),
+            (".example.com.", "ws://a.example.com.", true),
             (".", "ws://example.com", false),
+            ("*.", "ws://example.com", false),
             (":80", "ws://example.com", false),
             ("example.com:http", "ws://example.com", false),
         ] {

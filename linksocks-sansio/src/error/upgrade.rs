@@ -63,6 +63,9 @@ pub enum RedirectError {
     /// From TLS to a connection that anyone can read.
     #[error("from wss to {0}, which is not secured")]
     Downgrade(String),
+    /// To another host than the user's, which would be sent the token itself.
+    #[error("to {0}, another host, which would be sent the token; name it in the URL to trust it")]
+    Foreign(String),
     /// Back to a URL that has redirected us before.
     #[error("back to {0}, in a circle")]
     Loop(String),

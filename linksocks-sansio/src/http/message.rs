@@ -77,6 +77,7 @@ pub(super) fn read_request(head: &[u8], login: Option<&Credentials>) -> Result<R
         return Ok(Request::Tunnel(target));
     }
     let (host, path) = split_url(uri)?;
+    let host = without_empty_port(host);
     let target = authority(host, HTTP_PORT).ok_or(Refusal::BadRequest("Invalid host in the URL"))?;
     let upgrade = !http10 && body == Body::NONE && fields.connection_has("upgrade") && fields.has("upgrade");
     let mut out = Vec::with_capacity(head.len() + 64);
@@ -110,6 +111,15 @@ fn split_url(uri: &str) -> Result<(&str, &str), Refusal> {
         return Err(Refusal::BadRequest("Fragment in the URL"));
     }
     Ok(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
+}
+
+/// Leaves out the colon of an empty port, which stands for the default one (RFC 3986 section 3.2.3). A
+/// CONNECT must name its port (RFC 9110 section 9.3.6), so this is for other requests.
+fn without_empty_port(authority: &str) -> &str {
+    match authority.strip_suffix(':') {
+        Some(host) if !host.contains(':') || host.ends_with(']') => host,
+        Some(_) | None => authority,
+    }
 }
 
 /// Reads `host[:port]`. What else belongs to a URL is an error: user info would hide which host is

@@ -22,8 +22,8 @@ impl Relay {
         let copied = outbound.add(self.now, buf.into_memory(), &rules);
         self.totals.send_queued += outbound.bytes() - waited;
         self.totals.copied_bytes += copied as u64;
-        let until = outbound.flush_at();
-        match until {
+        let holds_back = outbound.holds_back();
+        match outbound.flush_at() {
             at if at == held => {}
             Some(at) => {
                 let delay = at.saturating_duration_since(self.now);
@@ -32,7 +32,7 @@ impl Relay {
             None => self.timers.cancel(Timer::Batch(key)),
         }
         self.on_flushed(key);
-        if until.is_some() {
+        if holds_back {
             // What is held back must not keep the batch from becoming full.
             self.grant_read(key);
         }

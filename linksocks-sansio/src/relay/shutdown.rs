@@ -91,7 +91,7 @@ impl Relay {
             self.end_link(link, LinkError::Shutdown, Ending::Close(self.farewell));
         }
         let timeouts = &self.config.timeouts;
-        let longest = timeouts.link_close * 2 + timeouts.close_linger;
+        let longest = timeouts.link_close.saturating_mul(2).saturating_add(timeouts.close_linger);
         self.set_timer(Timer::Shutdown, longest);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::pair::{Pair, client_config, server_config};
-use crate::config::{BatchingMode, CompressionConfig, ExtensionConfig, RelayConfig};
+use crate::config::{BatchDelay, BatchingMode, CompressionConfig, ExtensionConfig, RelayConfig};
 use crate::ids::SocketId;
 use crate::io::{Engine, Input};
 use crate::wire::{self, Message};
@@ -160,6 +160,31 @@ fn literal_batches_of_a_busy_channel_grow_to_the_buffer() {
         pair.client.send_eof(app);
         pair.drive();
         assert_eq!(pair.target(target).len(), 16_000_000, "no time has passed since the end");
+    }
+}
+
+#[test]
+fn an_endless_delay_means_until_there_is_enough() {
+    for mode in [BatchingMode::Adaptive, BatchingMode::Literal] {
+        let mut pair = pair(|relay| {
+            relay.batching.mode = mode;
+            relay.batching.delay = BatchDelay::new(Duration::MAX, Duration::MAX);
+            relay.compression = CompressionConfig::off();
+        });
+        let (app, target) = pair.open();
+        make_busy(&mut pair, app);
+        pair.client.send(app, b"abc");
+        pair.advance(Duration::from_secs(10));
+        let held = mode == BatchingMode::Literal;
+        assert_eq!(pair.target(target).len(), if held { 1000 } else { 1003 });
+        for _ in 0..100 {
+            pair.client.send(app, &[b'y'; 10_000]);
+        }
+        pair.drive();
+        assert!(pair.target(target).len() > 500_000, "what is held back does not stop the reading");
+        pair.client.send_eof(app);
+        pair.drive();
+        assert_eq!(pair.target(target).len(), 1_001_003);
     }
 }
 

@@ -214,3 +214,15 @@ fn a_graceful_end_has_a_deadline() {
     assert_eq!(pair.client.stopped, Some(StopReason::Shutdown));
     assert!(pair.client.peers[&app].reset && pair.server.peers[&target].reset);
 }
+
+#[test]
+fn an_endless_time_to_close_ends_with_the_last_link() {
+    let mut config = client_config();
+    config.relay.timeouts.link_close = Duration::MAX;
+    config.relay.timeouts.close_linger = Duration::MAX;
+    let mut pair = Pair::with(config, server_config());
+    pair.open();
+    pair.client.input(Input::Command(Command::Shutdown { drain: Duration::ZERO }));
+    pair.advance(Duration::from_secs(1));
+    assert_eq!(pair.client.stopped, Some(StopReason::Shutdown));
+}

@@ -158,6 +158,38 @@ fn headers_and_server_name_are_for_the_users_host_only() {
 }
 
 #[test]
+fn a_token_in_a_message_stays_on_the_users_host() {
+    let mut client = client("ws://server.test:1/custom");
+    for location in ["http://server.test:2/x", "https://SERVER.test/y", "/z"] {
+        client.redirect(location);
+        assert_eq!(client.stopped, None, "{location}");
+    }
+    let requests_before = client.dialed.len();
+    client.redirect("wss://other.test/custom?secret");
+    let error = client.final_error();
+    assert_eq!(error, LinkError::Redirect(RedirectError::Foreign("wss://other.test/custom".to_owned())));
+    assert!(error.to_string().starts_with("bad redirect: to wss://other.test/custom, another host, which"));
+    assert_eq!(client.dialed.len(), requests_before);
+    assert!(client.opening.is_empty());
+
+    let mut client = self::client("ws://127.0.0.1:1/custom");
+    client.redirect("/other");
+    client.open_link(None);
+    let [Message::Auth(auth)] = &client.take_sent()[..] else { panic!("a login by message") };
+    assert!(auth.token == Token::new(TOKEN).unwrap());
+}
+
+#[test]
+fn a_login_by_url_leads_elsewhere_only_as_the_server_hands_it_on() {
+    let mut client = client("ws://127.0.0.1:1");
+    client.redirect("ws://127.0.0.2/socket");
+    assert_eq!(place(client.request()), "ws://127.0.0.2/socket", "no token");
+    client.redirect("custom");
+    client.open_link(None);
+    assert!(client.take_sent().is_empty(), "the path of the user's URL decides, so no message either");
+}
+
+#[test]
 fn redirects_have_one_deadline_together() {
     let mut client = client("ws://127.0.0.1:1");
     for hop in 0..4 {
@@ -168,6 +200,19 @@ fn redirects_have_one_deadline_together() {
     client.now += Duration::from_secs(5);
     client.input(Input::Timeout);
     assert_eq!(client.closed_links, [(link, None)]);
+}
+
+#[test]
+fn an_endless_time_to_connect_has_no_deadline() {
+    let mut config = config("ws://127.0.0.1:1");
+    config.relay.timeouts.link_open = Duration::MAX;
+    let mut client = start(config);
+    for location in ["/a", "/b"] {
+        client.now += Duration::from_secs(1_000_000);
+        client.input(Input::Timeout);
+        client.redirect(location);
+        assert!(place(client.request()).ends_with(location));
+    }
 }
 
 #[test]
