@@ -245,12 +245,10 @@ pub enum ChannelError {
 impl ChannelError {
     /// What the other side is told: where our proxy is, is not for it.
     pub(crate) fn for_peer(&self) -> String {
-        match self {
-            Self::Upstream { target, error: UpstreamError::Unreachable { error, .. } } => {
-                format!("dial tcp {target} via proxy: connect to the proxy: {error}")
-            }
-            error => error.to_string(),
+        if let Self::Upstream { target, error: UpstreamError::Unreachable { error, .. } } = self {
+            return format!("dial tcp {target} via proxy: connect to the proxy: {error}");
         }
+        self.to_string()
     }
 }
 

@@ -118,6 +118,7 @@ const CASES: &[Case] = &[
     case("udp_by_name", ANY, udp::udp_by_name),
     case("a_resolver_finds_names", ANY, dns::a_resolver_finds_names),
     case("large_datagrams", OUR_SERVER, udp::large_datagrams),
+    case("large_datagrams_over_ipv6", OUR_SERVER, udp::large_datagrams_over_ipv6),
     case("thirty_udp_associations", ANY, udp::thirty_udp_associations),
     case("malformed_datagrams_are_harmless", OUR_CLIENT, udp::malformed_datagrams_are_harmless),
     Case {

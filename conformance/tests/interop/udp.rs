@@ -13,8 +13,8 @@ use crate::TestResult;
 
 /// What the published server relays: its buffer has 4096 bytes.
 const USUAL: &[usize] = &[0, 1, 512, 1400, 4000];
-/// Up to the longest that fits behind the header that an application sends.
-const LARGE: &[usize] = &[4097, 9000, 60_000, 65_507 - 10];
+/// Up to the longest that fits behind the longest header that an application sends here (of an IPv6 target).
+const LARGE: &[usize] = &[4097, 9000, 60_000, 65_507 - 22];
 
 /// Sends datagrams of these sizes and expects each of them back.
 fn echo(association: &Association, target: &TargetAddr, source: SocketAddr, sizes: &[usize]) -> TestResult {
@@ -45,13 +45,22 @@ pub(crate) fn udp_over_ipv6(tunnel: &mut Tunnel) -> TestResult {
 }
 
 pub(crate) fn udp_by_name(tunnel: &mut Tunnel) -> TestResult {
+    echo_by_name(tunnel, USUAL)
+}
+
+fn echo_by_name(tunnel: &Tunnel, sizes: &[usize]) -> TestResult {
     let target = EchoTarget::bind(Ipv4Addr::LOCALHOST.into())?;
     let name = TargetAddr::new(Host::Name("localhost".to_owned()), target.address().port());
-    echo(&Association::open(tunnel.socks())?, &name, target.address(), USUAL)
+    echo(&Association::open(tunnel.socks())?, &name, target.address(), sizes)
 }
 
 pub(crate) fn large_datagrams(tunnel: &mut Tunnel) -> TestResult {
-    echo_from(tunnel, Ipv4Addr::LOCALHOST.into(), LARGE)
+    echo_from(tunnel, Ipv4Addr::LOCALHOST.into(), LARGE)?;
+    echo_by_name(tunnel, LARGE)
+}
+
+pub(crate) fn large_datagrams_over_ipv6(tunnel: &mut Tunnel) -> TestResult {
+    echo_from(tunnel, Ipv6Addr::LOCALHOST.into(), LARGE)
 }
 
 pub(crate) fn thirty_udp_associations(tunnel: &mut Tunnel) -> TestResult {

@@ -47,6 +47,20 @@ fn defaults_are_those_of_the_go_program() {
     assert_eq!((args.token, args.ws_host.as_str(), args.ws_port), (None, "0.0.0.0", 8765));
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn the_commands_of_the_readme_are_understood() {
+    let readme = include_str!("../../../../README.md");
+    let mut commands = 0;
+    for line in readme.lines().filter(|line| line.starts_with("linksocks ")) {
+        let line = line.split('#').next().unwrap_or_default().replace('\'', "");
+        let words: Vec<_> = line.split_whitespace().collect();
+        run(&words.join(" "), &[]).unwrap_or_else(|error| panic!("{line}: {error}"));
+        commands += 1;
+    }
+    assert!(commands >= 5, "{commands} commands found");
+}
+
 #[test]
 fn every_way_to_write_a_flag_in_go_works() {
     for line in ["-p 1080", "-p1080", "-p=1080", "--socks-port 1080", "--socks-port=1080", "-p 1 -p 1080"] {
