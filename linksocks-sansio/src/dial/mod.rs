@@ -52,8 +52,8 @@ pub(crate) struct Dial {
     pub(crate) target: TargetAddr,
     /// The proxy to connect to instead of the target.
     pub(crate) via: Option<UpstreamProxy>,
-    /// The dial rules can't judge the target by its name: it has to be looked up before the proxy is
-    /// asked for one of its addresses.
+    /// The dial rules can't judge the target by its name: its addresses decide, even if a proxy is to
+    /// connect to them.
     pub(crate) unjudged: bool,
     /// What is being said to that proxy, once it is connected.
     pub(crate) handshake: Option<ProxyHandshake>,
@@ -89,11 +89,6 @@ impl Dial {
     /// Where the connection goes first: the target or its proxy.
     pub(crate) fn address(&self) -> &TargetAddr {
         self.via.as_ref().map_or(&self.target, UpstreamProxy::address)
-    }
-
-    /// Whether it is for a link of ours: no rules apply to those.
-    pub(crate) fn is_ours(&self) -> bool {
-        matches!(self.owner, DialOwner::Link(_))
     }
 
     /// Whose addresses have to be known first.

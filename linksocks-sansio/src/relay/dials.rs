@@ -1,6 +1,6 @@
 //! Carrying out dials: lookups, attempts, deadlines.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
@@ -96,13 +96,20 @@ impl Relay {
         via: Option<UpstreamProxy>,
     ) -> DialKey {
         let mut dial = Dial::new(owner, payer, target, via);
-        dial.unjudged = dial.via.is_some()
-            && !dial.is_ours()
-            && self.config.dial_rules.judge(&dial.target) == Verdict::NeedsLookup;
+        // Here the dial rules decide, or else on the very addresses that are about to be used or named
+        // to a proxy: nothing is connected to for a peer that has not passed them.
+        let verdict = match owner {
+            DialOwner::Channel(_) => self.config.dial_rules.judge(&dial.target),
+            DialOwner::Link(_) => Verdict::Allowed,
+        };
+        dial.unjudged = verdict == Verdict::NeedsLookup;
         let key = self.dials.insert(dial);
         self.count_dialing(payer, |dialing| dialing.dials += 1);
         self.set_timer(Timer::Dial(key), self.config.timeouts.dial);
-        self.seek_addresses(key);
+        match verdict {
+            Verdict::Denied => self.fail_dial(key, DialFailure::Blocked),
+            Verdict::Allowed | Verdict::NeedsLookup => self.seek_addresses(key),
+        }
         key
     }
 
@@ -170,32 +177,22 @@ impl Relay {
         }
     }
 
-    /// Here the dial rules decide, on the very addresses that are about to be used, or to be named to
-    /// a proxy: nothing is connected to for a peer that has not passed them.
-    fn on_dial_addresses(&mut self, key: DialKey, addresses: Addresses) {
+    fn on_dial_addresses(&mut self, key: DialKey, mut addresses: Addresses) {
         let Some(dial) = self.dials.get_mut(key) else { return };
-        let (port, rules) = (dial.target.port, &self.config.dial_rules);
-        let allows = |ip: &IpAddr| rules.allows(SocketAddr::new(*ip, port));
-        if dial.unjudged {
-            let Some(address) = addresses.into_iter().find(allows) else {
-                return self.fail_dial(key, DialFailure::Blocked);
-            };
-            dial.target.host = Host::Ip(address);
-            dial.unjudged = false;
-            return self.seek_addresses(key);
+        if std::mem::take(&mut dial.unjudged) {
+            let (port, rules, found) = (dial.target.port, &self.config.dial_rules, addresses.len());
+            addresses.retain(|ip| rules.allows(SocketAddr::new(*ip, port)));
+            match addresses.first() {
+                None if found > 0 || dial.via.is_some() => return self.fail_dial(key, DialFailure::Blocked),
+                Some(address) if dial.via.is_some() => {
+                    dial.target.host = Host::Ip(*address);
+                    return self.seek_addresses(key);
+                }
+                Some(_) | None => {}
+            }
         }
-        let exempt = dial.is_ours() || dial.via.is_some();
-        let mut blocked = false;
-        dial.set_addresses(addresses.into_iter().filter(|ip| {
-            let allowed = exempt || allows(ip);
-            blocked |= !allowed;
-            allowed
-        }));
-        if blocked && !dial.has_untried() {
-            self.fail_dial(key, DialFailure::Blocked);
-        } else {
-            self.try_next_address(key);
-        }
+        dial.set_addresses(addresses);
+        self.try_next_address(key);
     }
 
     /// Tries one more address; fails the dial if there is none and nothing is under way.

@@ -2,7 +2,6 @@
 
 use super::early::Found;
 use super::{GRACE, Opening, Relay, Socket, SocketOwner, SocksSession, Timer};
-use crate::access::Verdict;
 use crate::channel::{Batcher, Channel, GrantedWindow, Inbound, Origin, Outbound, Phase, Side};
 use crate::dial::DialOwner;
 use crate::error::{ChannelError, OpenError, SocketError};
@@ -235,11 +234,7 @@ impl Relay {
         }
         match &connect.request {
             ConnectRequest::Tcp { address, port } => {
-                let target = TargetAddr::from_wire(address, *port)?;
-                match self.config.dial_rules.judge(&target) {
-                    Verdict::Denied => Err(ChannelError::Blocked(target.to_string())),
-                    Verdict::Allowed | Verdict::NeedsLookup => Ok(Acceptable::Stream(target)),
-                }
+                Ok(Acceptable::Stream(TargetAddr::from_wire(address, *port)?))
             }
             // Never silently past the proxy.
             ConnectRequest::Udp if self.config.has_upstream() => {

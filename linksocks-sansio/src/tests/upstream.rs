@@ -6,7 +6,7 @@ use super::host::{Answer, Host};
 use super::pair::{Pair, client_config, server_config};
 use crate::access::AccessRule;
 use crate::dial::LinkProxy;
-use crate::error::{LinkError, SocketError, UpstreamError};
+use crate::error::{ChannelError, LinkError, SocketError, UpstreamError};
 use crate::event::Event;
 use crate::ids::SocketId;
 use crate::io::{Action, Command, Engine, Input, LinkRequest, Output, ReadBuf};
@@ -290,6 +290,10 @@ fn rules_are_about_the_target_not_about_its_proxy() {
             assert!(error.contains("blocked by access control"), "{target}: {error}");
         }
         assert!(pair.server.dialed.is_empty(), "the proxy is not asked");
+        let blocked = |event: &&Event| {
+            matches!(event, Event::ChannelClosed { error: Some(ChannelError::Blocked(_)), .. })
+        };
+        assert_eq!(pair.server.events.iter().filter(blocked).count(), 3, "the operator is told");
         pair.client.open("93.184.216.34:443");
         pair.drive();
         assert_eq!(pair.server.dialed.len(), 1);
