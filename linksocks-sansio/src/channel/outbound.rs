@@ -114,13 +114,16 @@ impl Outbound {
             self.batcher.on_flush(now, carried);
             self.plain.0 += 1;
             self.plain.1 += carried;
-            let mut message = seal_tcp(batch.memory, self.channel);
-            if !self.queue.is_empty() && message.len() < COPY_BELOW {
-                // While it waits it would pin the whole buffer that the socket was read into.
-                message = Bytes::copy_from_slice(&message);
-            }
-            self.queue.push_back(Sealed { message, carried });
+            self.enqueue(Sealed { message: seal_tcp(batch.memory, self.channel), carried });
         }
+    }
+
+    fn enqueue(&mut self, mut sealed: Sealed) {
+        if !self.queue.is_empty() && sealed.message.len() < COPY_BELOW {
+            // While it waits it would pin the whole buffer that the socket was read into.
+            sealed.message = Bytes::copy_from_slice(&sealed.message);
+        }
+        self.queue.push_back(sealed);
     }
 
     /// Whether bytes are held back until they are flushed, or enough.
@@ -182,12 +185,9 @@ impl Outbound {
     }
 
     /// Adds a message that carries a datagram.
-    pub(crate) fn push_datagram(&mut self, mut sealed: Sealed) {
-        if !self.queue.is_empty() && sealed.message.len() < COPY_BELOW {
-            sealed.message = Bytes::copy_from_slice(&sealed.message);
-        }
+    pub(crate) fn push_datagram(&mut self, sealed: Sealed) {
         self.bytes += sealed.message.len();
-        self.queue.push_back(sealed);
+        self.enqueue(sealed);
     }
 
     /// Makes room by dropping the message that has waited longest. Only datagrams may be lost.

@@ -207,7 +207,6 @@ impl Relay {
         self.totals.bytes_received += length;
         self.drop_datagrams(key, dropped);
         self.flush_port(key, socket);
-        self.reweigh(key);
     }
 
     /// Gives the driver what it may have.

@@ -171,20 +171,12 @@ impl Relay {
             OpenError::Blocked(_) => Reply::NotAllowed,
             OpenError::TooMany | OpenError::Unsupported | OpenError::Bind(_) => Reply::GeneralFailure,
         };
-        if self.sockets.get(id).is_some_and(|socket| matches!(socket.owner, SocketOwner::Socks(_))) {
-            match self.protocol(id) {
-                Protocol::Socks5 => self.reply(id, reply),
-                Protocol::Http => self.write(id, Refusal::from(error).encode(false)),
-            }
-            self.fail_socks(id, error.to_string());
+        let Some(Socket { owner: SocketOwner::Socks(session), .. }) = self.sockets.get(id) else { return };
+        match session.protocol {
+            Protocol::Socks5 => self.reply(id, reply),
+            Protocol::Http => self.write(id, Refusal::from(error).encode(false)),
         }
-    }
-
-    fn protocol(&self, id: SocketId) -> Protocol {
-        match self.sockets.get(id).map(|socket| &socket.owner) {
-            Some(SocketOwner::Socks(session)) => session.protocol,
-            _ => Protocol::Socks5,
-        }
+        self.fail_socks(id, error.to_string());
     }
 
     pub(super) fn on_socks_failed(&mut self, session: &SocksSession, error: SocketError) {
