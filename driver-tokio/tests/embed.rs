@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::{ANY_PORT, PATIENCE, patient, pattern};
+use common::{ANY_PORT, PATIENCE, patient, pattern, serve_echo};
 use driver_tokio::linksocks_sansio::error::{LinkError, OpenError, StopReason};
 use driver_tokio::linksocks_sansio::socks5::{Host, TargetAddr};
 use driver_tokio::linksocks_sansio::{ClientConfig, Event, ServerConfig, ServerUrl, Stats, Token};
@@ -103,15 +103,7 @@ async fn socks_says_that_a_target_is_not_reached() {
 async fn many_channels_at_once_don_t_mix() {
     let (_server, client) = pair().await;
     let (listener, target) = target().await;
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut reading, mut writing) = stream.split();
-                tokio::io::copy(&mut reading, &mut writing).await.unwrap();
-                writing.shutdown().await.unwrap();
-            });
-        }
-    });
+    tokio::spawn(serve_echo(listener));
     let client = &client;
     let echo = async |index: usize| {
         let mut stream = patient(client.open(target.clone())).await.unwrap();

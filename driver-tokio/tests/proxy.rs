@@ -5,7 +5,7 @@ mod common;
 
 use std::net::SocketAddr;
 
-use common::{ANY_PORT, patient, pattern};
+use common::{ANY_PORT, patient, pattern, serve_echo};
 use driver_tokio::linksocks_sansio::error::OpenError;
 use driver_tokio::linksocks_sansio::socks5::TargetAddr;
 use driver_tokio::linksocks_sansio::{
@@ -44,15 +44,7 @@ async fn tunnel() -> (ServerHandle, ClientHandle, SocketAddr) {
 async fn echo() -> SocketAddr {
     let listener = TcpListener::bind(ANY_PORT).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut reading, mut writing) = stream.split();
-                tokio::io::copy(&mut reading, &mut writing).await.unwrap();
-                writing.shutdown().await.unwrap();
-            });
-        }
-    });
+    tokio::spawn(serve_echo(listener));
     address
 }
 

@@ -13,6 +13,7 @@ use driver_tokio::linksocks_sansio::{
 };
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 /// Longer than anything takes; only a failing test waits for it.
@@ -20,6 +21,17 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Port 0 of the loopback interface.
 pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Sends back to everyone what they send.
+pub async fn serve_echo(listener: TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let (mut reading, mut writing) = stream.split();
+            tokio::io::copy(&mut reading, &mut writing).await.unwrap();
+            writing.shutdown().await.unwrap();
+        });
+    }
+}
 
 /// Ids are only given out by engines.
 pub struct Ids {
