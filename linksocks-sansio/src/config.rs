@@ -272,7 +272,8 @@ impl Default for Timeouts {
 #[non_exhaustive]
 pub struct Limits {
     /// Received bytes of one link that may wait for sockets; each message is charged its length
-    /// plus [`Limits::MESSAGE_OVERHEAD`]. While it is full, reading from the link pauses. Default 64 MiB.
+    /// plus [`Limits::MESSAGE_OVERHEAD`]. While it is full, reading from the link pauses, and of what
+    /// waits compressed each channel inflates one [`Limits::narrow_step`] at a time. Default 64 MiB.
     pub link_receive_budget: usize,
     /// How much may be on its way from a link to the engine. Default 2 MiB.
     pub link_receive_window: usize,
@@ -340,6 +341,14 @@ impl Limits {
     pub const MAX_DATAGRAM: usize = 65_507;
     /// The longest message accepted before authentication: an Auth message has at most 275 bytes.
     pub const MAX_UNAUTHENTICATED_MESSAGE: usize = 4 * KIB;
+    /// How much of a gzip payload is inflated at a time.
+    pub const INFLATE_STEP: usize = 64 * KIB;
+
+    /// How much a channel inflates at a time while the receive budget is full and bytes of
+    /// `channels` channels wait: the less the more there are, but 4 KiB at least.
+    pub fn narrow_step(&self, channels: usize) -> usize {
+        (self.link_receive_budget / 16 / channels.max(1)).clamp(4 * KIB, Self::INFLATE_STEP)
+    }
 }
 
 impl Default for Limits {

@@ -11,8 +11,7 @@ use crate::wire::gzip::Inflate;
 /// buffer that the WebSocket layer has read it into.
 const COPY_BELOW: usize = 32 * 1024;
 
-/// The most bytes of small payloads that are joined into one write, and the step in which gzip
-/// payloads are inflated.
+/// The most bytes of small payloads that are joined into one write.
 const JOIN_LIMIT: usize = 64 * 1024;
 
 /// How the peer has ended its direction.
@@ -78,8 +77,8 @@ impl Inbound {
         self.waiting.push_back(Waiting::Gzip(payload));
     }
 
-    /// Takes the next bytes to write.
-    pub(crate) fn pop(&mut self) -> Result<Option<Bytes>, BadPayload> {
+    /// Takes the next bytes to write. Of a gzip payload these are up to `step`, `None` for nothing yet.
+    pub(crate) fn pop(&mut self, step: Option<usize>) -> Result<Option<Bytes>, BadPayload> {
         loop {
             match self.waiting.pop_front() {
                 None => {
@@ -97,7 +96,11 @@ impl Inbound {
                     self.waiting.push_front(Waiting::Inflating(inflate, charge));
                 }
                 Some(Waiting::Inflating(mut inflate, charge)) => {
-                    if let Some(chunk) = inflate.next_chunk(JOIN_LIMIT).map_err(|_| BadPayload)? {
+                    let Some(step) = step else {
+                        self.waiting.push_front(Waiting::Inflating(inflate, charge));
+                        return Ok(None);
+                    };
+                    if let Some(chunk) = inflate.next_chunk(step).map_err(|_| BadPayload)? {
                         self.waiting.push_front(Waiting::Inflating(inflate, charge));
                         self.inflated += chunk.len();
                         return Ok(Some(chunk));
@@ -176,7 +179,7 @@ mod tests {
         let payload = Bytes::from(vec![7; 100]);
         let pointer = payload.as_ptr();
         inbound.push(payload);
-        assert_eq!(inbound.pop().unwrap().unwrap().as_ptr(), pointer);
+        assert_eq!(inbound.pop(None).unwrap().unwrap().as_ptr(), pointer);
         assert_eq!(inbound.charge(), 0);
     }
 
@@ -195,7 +198,7 @@ mod tests {
         drop(large);
         assert_eq!(inbound.waiting.len(), 2, "joined before and one large; the tail behind");
         let mut got = Vec::new();
-        while let Some(bytes) = inbound.pop().unwrap() {
+        while let Some(bytes) = inbound.pop(None).unwrap() {
             got.extend_from_slice(&bytes);
         }
         assert_eq!(got, expected);

@@ -64,7 +64,7 @@ impl ReceiveBudget {
         self.charged
     }
 
-    pub(crate) fn members(&self) -> impl Iterator<Item = ChannelKey> + '_ {
+    pub(crate) fn members(&self) -> impl ExactSizeIterator<Item = ChannelKey> + '_ {
         self.members.iter().copied()
     }
 }

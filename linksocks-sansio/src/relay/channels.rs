@@ -69,8 +69,9 @@ impl Relay {
             if !self.can_write(socket) {
                 break;
             }
+            let step = self.inflate_step(key, socket);
             let Some(channel) = self.channels.get_mut(key) else { return };
-            match channel.inbound.pop() {
+            match channel.inbound.pop(step) {
                 Ok(Some(bytes)) => self.write(socket, bytes),
                 Ok(None) => break,
                 Err(_) => {

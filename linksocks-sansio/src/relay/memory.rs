@@ -1,10 +1,11 @@
 //! The receive budget: pausing links, and resetting channels whose sockets take nothing.
 
-use super::{Relay, Timer};
+use super::{Relay, Socket, Timer};
 use crate::channel::Phase;
+use crate::config::Limits;
 use crate::error::ChannelError;
 use crate::event::Event;
-use crate::ids::{ChannelKey, LinkId};
+use crate::ids::{ChannelKey, LinkId, SocketId};
 use crate::link::{Crossing, ReceiveBudget};
 
 impl Relay {
@@ -26,6 +27,18 @@ impl Relay {
             channel.waiting_since = self.now;
         }
         self.exchange(key, id, before, after);
+    }
+
+    /// How much of a gzip payload the driver may get now. What is inflated is charged beside the
+    /// payload, which is kept until the end: while the budget is full, there is one step at a time.
+    pub(super) fn inflate_step(&self, key: ChannelKey, socket: SocketId) -> Option<usize> {
+        let link = self.links.get(self.channels.get(key)?.link).filter(|link| !link.is_ending());
+        let budget = link.map_or(&self.detached, |link| &link.budget);
+        if !budget.is_paused() {
+            return Some(Limits::INFLATE_STEP);
+        }
+        let idle = self.sockets.get(socket).is_some_and(Socket::is_written);
+        idle.then(|| self.config.limits.narrow_step(budget.members().len()))
     }
 
     /// A channel is gone: what it was charged is free.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use flate2::write::GzEncoder;
 
 use super::pair::{Pair, client_config, server_config};
-use crate::config::{CompressionConfig, ExtensionConfig};
+use crate::config::{CompressionConfig, ExtensionConfig, Limits};
 use crate::ids::{ChannelId, SocketId};
 use crate::io::{Engine, Input};
 use crate::wire::{self, Compression, Data, Message};
@@ -308,6 +308,45 @@ fn what_waits_stays_compressed() {
     assert!(pending <= 320 * KIB, "what the driver may have: {pending}");
     let stats = pair.server.engine.stats();
     assert!(stats.receive_queued < 10 * (bomb.len() + 100) + pending, "{stats:?}");
+}
+
+/// Bytes of many channels wait compressed. The budget is for all of them together, and those whose
+/// targets go on get everything.
+#[test]
+fn a_full_budget_is_not_exceeded_by_what_channels_inflate() {
+    const CHANNELS: usize = 40;
+    let mut server = server_config();
+    server.relay.extensions = ExtensionConfig::none();
+    server.relay.limits.link_receive_budget = 512 * KIB;
+    let limits = server.relay.limits.clone();
+    let mut pair = Pair::with(client_config(), server);
+    let payload = text(300 * KIB);
+    let targets: Vec<_> = (0..CHANNELS)
+        .map(|_| {
+            let (_, target) = pair.open();
+            pair.server.peers.get_mut(&target).unwrap().stalled = true;
+            let channel = channel_id(&pair);
+            inject(&mut pair, channel, gzip(&payload));
+            target
+        })
+        .collect();
+    // Two channels fill the budget. Of the others there is what came in, and a step of each.
+    let compressed = CHANNELS * (gzip(&payload).len() + Limits::MESSAGE_OVERHEAD);
+    let steps: usize = (2..CHANNELS).map(|before| limits.narrow_step(before)).sum();
+    let most = compressed + 2 * (limits.socket_write_window + Limits::INFLATE_STEP) + steps;
+    let queued = pair.server.engine.stats().receive_queued;
+    assert!(queued > compressed + steps && queued <= most, "{compressed} < {queued} <= {most}");
+
+    let (stuck, moving) = targets.split_first().unwrap();
+    while moving.iter().any(|target| pair.target(*target).len() < payload.len()) {
+        for target in moving {
+            pair.server.take_pending(*target);
+        }
+        pair.drive();
+        assert!(pair.server.engine.stats().receive_queued <= most);
+    }
+    assert!(moving.iter().all(|target| pair.target(*target) == payload));
+    assert!(!pair.server.peers[stuck].reset, "it has not been waiting for long");
 }
 
 #[test]

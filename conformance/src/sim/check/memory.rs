@@ -28,7 +28,7 @@ impl Memory {
         // was allowed to exceed the credit.
         let slack = self.limits.link_receive_window + self.longest;
         self.links = self.links.max(stats.links);
-        let budget = self.links * (self.limits.link_receive_budget + slack);
+        let budget = self.links * (self.limits.link_receive_budget + slack) + self.inflated(stats.channels);
         require(stats.receive_queued <= budget, "memory stays within the budget", || {
             format!("{} received bytes wait, the budget is {budget}", stats.receive_queued)
         })?;
@@ -50,6 +50,13 @@ impl Memory {
         require(stats.send_queued <= budget, "memory stays within the budget", || {
             format!("{} bytes wait for links, the budget is {budget}", stats.send_queued)
         })
+    }
+
+    /// What channels may have inflated beyond a full budget: the one that filled it, and then each a step,
+    /// smaller the more of them there are.
+    fn inflated(&self, channels: usize) -> usize {
+        let first = self.limits.socket_write_window + Limits::INFLATE_STEP;
+        first * self.links + (0..channels).map(|before| self.limits.narrow_step(before)).sum::<usize>()
     }
 
     pub(super) fn idle(&self, stats: &Stats) -> Verdict {
