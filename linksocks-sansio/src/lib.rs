@@ -72,6 +72,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod timer;
+pub mod token;
 mod url;
 pub mod wire;
 

@@ -36,9 +36,13 @@ impl ServerEngine {
     /// Starts a server. `seed` is its only randomness; `now` its first instant.
     #[must_use]
     pub fn new(config: ServerConfig, seed: [u8; 32], now: Instant) -> Self {
-        let tokens = config.forward_tokens.into_iter().map(|token| {
-            let digest = token.digest();
-            (token, digest)
+        let tokens = config.tokens.into_iter().filter_map(|token| match token {
+            crate::token::NewToken::Forward(token) => {
+                let token = token.token?;
+                let digest = token.digest();
+                Some((token, digest))
+            }
+            _ => None,
         });
         Self {
             tokens: tokens.collect(),

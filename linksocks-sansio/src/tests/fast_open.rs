@@ -244,8 +244,7 @@ fn no_success_is_told_without_a_link() {
     let mut config = client_config();
     config.relay.fast_open = true;
     config.listen_early = true;
-    let mut server = server_config();
-    server.forward_tokens = vec![crate::secret::Token::new("another").unwrap()];
+    let server = crate::ServerConfig::forward(crate::secret::Token::new("another").unwrap()).unwrap();
     let mut pair = Pair::with(client_config(), server_config());
     pair.client =
         super::host::Host::new(crate::ClientEngine::new(config, [3; 32], pair.client.now), pair.client.now);

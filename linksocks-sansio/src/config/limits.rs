@@ -1,0 +1,125 @@
+//! Budgets in bytes, and counts.
+
+use std::time::Duration;
+
+use super::{KIB, MIB};
+
+/// Budgets in bytes, and counts.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Received bytes of one link that may wait for sockets; each message is charged its length
+    /// plus [`Limits::MESSAGE_OVERHEAD`]. While it is full, reading from the link pauses, and of what
+    /// waits compressed each channel inflates one [`Limits::narrow_step`] at a time. Default 64 MiB.
+    pub link_receive_budget: usize,
+    /// How much may be on its way from a link to the engine. Default 2 MiB.
+    pub link_receive_window: usize,
+    /// How much may be in the driver on its way to a socket. Default 256 KiB.
+    pub socket_write_window: usize,
+    /// The largest message payload, at least [`Limits::LEAST_MESSAGE_MAX`]. Default 1 MiB (old
+    /// peers allocate what they are sent).
+    pub message_max: usize,
+    /// The smallest message cap that a slow link is held to. Default 16 KiB.
+    pub message_min: usize,
+    /// The transmission time that the message cap of a link corresponds to. Default 20 ms.
+    pub message_time: Duration,
+    /// The first and smallest read of a socket. Default 16 KiB.
+    pub read_min: usize,
+    /// Channels of one link. Default 65 536.
+    pub channels_per_link: usize,
+    /// Connections to targets in the making for one client process. Default 1024.
+    pub dials_per_client: usize,
+    /// Unanswered name lookups for one client process, given up or not: fewer than a runtime has
+    /// threads for them (tokio: 512), so that others get their turn. Default 256.
+    pub lookups_per_client: usize,
+    /// Links that have not authenticated yet. Default 256.
+    pub unauthenticated_links: usize,
+    /// Links altogether. Default 16 384.
+    pub links: usize,
+    /// Tokens of a server. Default 65 536.
+    pub tokens: usize,
+    /// Connector tokens that one autonomous provider may have added. Default 1024.
+    pub connectors_per_provider: usize,
+    /// Applications connected to the SOCKS listener, including those not yet served. Default 65 536.
+    pub socks_connections: usize,
+    /// Connections that a listener accepts ahead. Default 128.
+    pub accept_ahead: usize,
+    /// Datagrams of a UDP association that may wait in each direction; more push out the oldest.
+    /// Default 1000 (published page).
+    pub udp_queue: usize,
+    /// Bytes of datagrams of a UDP association that may wait in each direction; more push out the
+    /// oldest. Default 2 MiB.
+    pub udp_queue_bytes: usize,
+    /// Bytes of datagrams that may wait for all UDP associations of a link together; what comes on
+    /// top is dropped. Default 32 MiB.
+    pub udp_link_bytes: usize,
+    /// Names that a UDP association remembers. Default 64.
+    pub udp_names: usize,
+    /// What a link with a session may keep of sent messages that are not acknowledged. When it is
+    /// full, nothing more is sent; and the peer may take 100 ms to acknowledge. Default 4 MiB.
+    pub session_log: usize,
+    /// What that may grow to while the log, not the link, is what stops sending. Default 32 MiB.
+    pub session_log_max: usize,
+    /// By how much the logs of all links together may have grown. Default 256 MiB.
+    pub session_log_growth: usize,
+    /// Lost links of one token whose channels may wait for the client to come back; those of more are
+    /// reset at once. Altogether as many as [`Limits::links`] may wait. Default 1024.
+    pub suspended_links: usize,
+    /// Bytes that may wait in those of one token when they are lost: to be sent, to be acknowledged,
+    /// for sockets. Default 256 MiB.
+    pub suspended_bytes: usize,
+}
+
+impl Limits {
+    /// A smaller [`Limits::message_max`] is taken for this: what an application sends behind its
+    /// SOCKS request must fit into one message.
+    pub const LEAST_MESSAGE_MAX: usize = 4 * KIB;
+    /// What a waiting message is charged beyond its length.
+    pub const MESSAGE_OVERHEAD: usize = 64;
+    /// The largest WebSocket message that is accepted: 32 MiB (real).
+    pub const MAX_MESSAGE: usize = crate::wire::MAX_MESSAGE;
+    /// The largest payload of a datagram: what IPv4 has room for.
+    pub const MAX_DATAGRAM: usize = 65_507;
+    /// The longest message accepted before authentication: an Auth message has at most 275 bytes.
+    pub const MAX_UNAUTHENTICATED_MESSAGE: usize = 4 * KIB;
+    /// How much of a gzip payload is inflated at a time.
+    pub const INFLATE_STEP: usize = 64 * KIB;
+
+    /// How much a channel inflates at a time while the receive budget is full and bytes of
+    /// `channels` channels wait: the less the more there are, but 4 KiB at least.
+    pub fn narrow_step(&self, channels: usize) -> usize {
+        (self.link_receive_budget / 16 / channels.max(1)).clamp(4 * KIB, Self::INFLATE_STEP)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            link_receive_budget: 64 * MIB,
+            link_receive_window: 2 * MIB,
+            socket_write_window: 256 * KIB,
+            message_max: MIB,
+            message_min: 16 * KIB,
+            message_time: Duration::from_millis(20),
+            read_min: 16 * KIB,
+            channels_per_link: 65_536,
+            dials_per_client: 1024,
+            lookups_per_client: 256,
+            unauthenticated_links: 256,
+            links: 16_384,
+            tokens: 65_536,
+            connectors_per_provider: 1024,
+            socks_connections: 65_536,
+            accept_ahead: 128,
+            udp_queue: 1000,
+            udp_queue_bytes: 2 * MIB,
+            udp_link_bytes: 32 * MIB,
+            udp_names: 64,
+            session_log: 4 * MIB,
+            session_log_max: 32 * MIB,
+            session_log_growth: 256 * MIB,
+            suspended_links: 1024,
+            suspended_bytes: 256 * MIB,
+        }
+    }
+}
