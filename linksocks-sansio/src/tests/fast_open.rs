@@ -244,7 +244,6 @@ fn no_success_is_told_without_a_link() {
     let mut config = client_config();
     config.relay.fast_open = true;
     config.listen_early = true;
-    let server = crate::ServerConfig::forward(crate::secret::Token::new("another").unwrap()).unwrap();
     let mut pair = Pair::with(client_config(), server_config());
     pair.client =
         super::host::Host::new(crate::ClientEngine::new(config, [3; 32], pair.client.now), pair.client.now);
