@@ -419,6 +419,7 @@ impl Relay {
             Input::Command(Command::Shutdown { drain }) => self.begin_shutdown(drain, StopReason::Shutdown),
             Input::Command(Command::Open { .. } | Command::Associate { .. })
             | Input::LinkOffered { .. }
+            | Input::HttpRequest { .. }
             | Input::LinkOpened { .. }
             | Input::LinkFailed { .. }
             | Input::LinkReceived { .. }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::config::ServerConfig;
 use crate::error::{ChannelError, LinkError, OpenError};
 use crate::event::Event;
+use crate::http::admin;
 use crate::ids::{InstanceId, LinkId, Ticket};
 use crate::io::{Action, Command, Engine, Input, Output, UpgradeRequest, sealed};
 use crate::link::{Extensions, LinkEnd};
@@ -147,6 +148,10 @@ impl Role for ServerEngine {
                 self.relay.refuse_ticket(ticket, OpenError::Unsupported);
             }
             Input::LinkOffered { ticket, request } => self.on_offer(ticket, &request),
+            Input::HttpRequest { ticket, request } => {
+                let response = admin::route(&request, &[]).err().unwrap_or_else(admin::not_found);
+                self.relay.act(Action::HttpResponse { ticket, response });
+            }
             Input::LinkOpened { link, .. } => self.on_opened(link),
             Input::LinkFailed { link, error } => {
                 self.relay.end_link(link, LinkError::Upgrade(error.to_string()), Ending::Gone);

@@ -3,6 +3,7 @@
 
 mod abuse;
 mod access;
+mod api;
 mod batching;
 mod cleanup;
 #[cfg(feature = "gzip")]
