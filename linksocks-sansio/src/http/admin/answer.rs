@@ -120,7 +120,7 @@ struct AccessText {
 pub fn added(result: &Result<AddedToken, TokenError>, manages_connectors: bool) -> HttpResponse {
     match result {
         Ok(AddedToken { token, port }) => {
-            let port = port.map(i32::from).or(manages_connectors.then_some(NO_PORT));
+            let port = port.map(i32::from).or_else(|| manages_connectors.then_some(NO_PORT));
             let token = Some(token.expose());
             json(200, &Outcome { success: true, token, port, ..Outcome::default() })
         }
