@@ -231,6 +231,15 @@ pub enum Verdict {
 }
 
 impl AccessRules {
+    /// No rules.
+    pub(crate) const NONE: &Self = &Self { rules: Vec::new() };
+
+    /// Whether there are no rules, so that everything is allowed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Whether `address` may be used.
     #[must_use]
     pub fn allows(&self, address: SocketAddr) -> bool {
@@ -246,12 +255,6 @@ impl AccessRules {
     /// The rules, in the order in which they were given.
     pub fn iter(&self) -> std::slice::Iter<'_, AccessRule> {
         self.rules.iter()
-    }
-
-    /// Whether there is no rule at all, so that everything is allowed.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.rules.is_empty()
     }
 
     /// Whether a rule that denies, or one that allows, matches.

@@ -2,12 +2,11 @@
 
 use bytes::Bytes;
 
+use super::host::Host;
 use super::pair::Pair;
 use crate::Input;
 use crate::ids::Ticket;
 use crate::io::{Engine, HttpRequest, HttpResponse};
-
-use super::host::Host;
 
 /// What the engine answers to `GET path`.
 fn get<E: Engine>(host: &mut Host<E>, path: &str) -> HttpResponse {

@@ -3,7 +3,9 @@
 
 mod abuse;
 mod access;
+mod agent;
 mod api;
+mod autonomy;
 mod batching;
 mod cleanup;
 #[cfg(feature = "gzip")]
@@ -16,8 +18,10 @@ mod http;
 mod limits;
 mod links;
 mod login;
+mod net;
 mod pair;
 mod properties;
+mod reverse;
 mod session;
 mod udp;
 mod upgrade;
