@@ -1,4 +1,4 @@
-//! The HTTP front door of a server: WebSocket upgrades, and a line for people who look in.
+//! The HTTP front door of a server: WebSocket upgrades, and what the engine answers to the rest.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use linksocks_sansio::Token;
 use linksocks_sansio::error::LinkFailure;
-use linksocks_sansio::io::UpgradeRequest;
+use linksocks_sansio::http::admin::{KEY_HEADER, MAX_BODY, too_large};
+use linksocks_sansio::io::{HttpRequest, HttpResponse, UpgradeRequest};
 use linksocks_sansio::link::EXTENSIONS_HEADER;
 
 use crate::adapters::{HyperStream, HyperTimer};
@@ -37,13 +39,18 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest request head.
 const MAX_HEAD: usize = 16 * 1024;
+/// How much is read of a body that is too long.
+const MAX_DISCARD: usize = 1024 * 1024;
+/// Where links are offered, and below.
+const LINK_PATH: &str = "/socket";
+const BELOW_LINK_PATH: &str = "/socket/";
 /// The only WebSocket version there is (RFC 6455 section 4.1).
 const WEBSOCKET_VERSION: &str = "13";
 /// The length of a WebSocket key: 16 bytes in base64.
 const KEY_LENGTH: usize = 24;
 
-type HttpRequest = hyper::Request<Incoming>;
-type HttpResponse = Response<Full<Bytes>>;
+type Question = hyper::Request<Incoming>;
+type Answer = Response<Full<Bytes>>;
 
 /// Serves HTTP until the other end of `stop` is dropped. `_inbox` tells the owner that the listener
 /// is still open.
@@ -100,28 +107,66 @@ async fn serve_connection<R: Runtime>(
     let _ = select(pin!(connection), pin!(runtime.sleep(CONNECTION_TIMEOUT))).await;
 }
 
-async fn respond<R: Runtime>(
-    runtime: R,
-    requests: Requests,
-    peer: SocketAddr,
-    request: HttpRequest,
-) -> HttpResponse {
+async fn respond<R: Runtime>(runtime: R, requests: Requests, peer: SocketAddr, request: Question) -> Answer {
     let path = request.uri().path();
-    if path == "/socket" || path.starts_with("/socket/") {
-        return match websocket_key(&request) {
-            Some(key) => offer(runtime, requests, peer, request, &key).await,
-            None => bad_upgrade(),
-        };
+    if path != LINK_PATH && !path.starts_with(BELOW_LINK_PATH) {
+        return ask(requests, request).await;
     }
-    if path == "/" {
-        let version = env!("CARGO_PKG_VERSION");
-        return text(StatusCode::OK, format!("LinkSocks v{version} is running but API is not enabled.\n"));
+    match websocket_key(&request) {
+        Some(key) => offer(runtime, requests, peer, request, &key).await,
+        None => bad_upgrade(),
     }
-    text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+/// Lets the engine answer.
+async fn ask(requests: Requests, request: Question) -> Answer {
+    let (head, body) = request.into_parts();
+    let key = head.headers.get(KEY_HEADER).and_then(|value| str::from_utf8(value.as_bytes()).ok());
+    let api_key = key.and_then(|key| Token::new(key).ok());
+    let body = match read_body(body, api_key.is_some()).await {
+        Ok(body) => body,
+        Err(BodyError::TooLong) => return answer(too_large()),
+        Err(BodyError::Broken) => return text(StatusCode::BAD_REQUEST, "the body is broken\n"),
+    };
+    let (method, path) = (head.method.as_str().to_owned(), head.uri.path().to_owned());
+    let (sender, answered) = oneshot::channel();
+    let request = HttpRequest { method, path, api_key, body };
+    requests.put(Request::Http { request, answer: sender });
+    match answered.await {
+        Ok(response) => answer(response),
+        Err(oneshot::Canceled) => shutting_down(),
+    }
+}
+
+/// Why there is no body.
+#[derive(Debug)]
+enum BodyError {
+    TooLong,
+    /// It is no proper HTTP, or the peer has left.
+    Broken,
+}
+
+/// Reads a body, and if it is too long, some more of it: a peer that writes before it reads would lose
+/// the answer if the connection were closed on it. Strangers get no memory: unless `keeps`, what comes
+/// is dropped.
+async fn read_body(mut body: Incoming, keeps: bool) -> Result<Bytes, BodyError> {
+    let mut kept = BytesMut::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+        length += data.len();
+        if length > MAX_DISCARD {
+            break;
+        }
+        if keeps && length <= MAX_BODY {
+            kept.extend_from_slice(&data);
+        }
+    }
+    if length > MAX_BODY { Err(BodyError::TooLong) } else { Ok(kept.freeze()) }
 }
 
 /// The key of a valid upgrade request (RFC 6455 section 4.2.1).
-fn websocket_key(request: &HttpRequest) -> Option<HeaderValue> {
+fn websocket_key(request: &Question) -> Option<HeaderValue> {
     let headers = request.headers();
     let valid = request.method() == Method::GET
         && request.version() == Version::HTTP_11
@@ -140,10 +185,10 @@ async fn offer<R: Runtime>(
     runtime: R,
     requests: Requests,
     peer: SocketAddr,
-    request: HttpRequest,
+    request: Question,
     key: &HeaderValue,
-) -> HttpResponse {
-    let (answer, answered) = oneshot::channel();
+) -> Answer {
+    let (sender, answered) = oneshot::channel();
     let offer = UpgradeRequest {
         path: request.uri().path().to_owned(),
         query: request.uri().query().unwrap_or_default().to_owned(),
@@ -154,7 +199,7 @@ async fn offer<R: Runtime>(
             .map(str::to_owned),
         peer,
     };
-    requests.put(Request::Offer { request: offer, answer });
+    requests.put(Request::Offer { request: offer, answer: sender });
     match answered.await {
         Ok(OfferAnswer::Accept { link, extensions, commands, inbox }) => {
             let upgrade = upgrade::<R>(request);
@@ -164,12 +209,12 @@ async fn offer<R: Runtime>(
         Ok(OfferAnswer::Reject { status, reason }) => {
             text(StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN), reason)
         }
-        Err(oneshot::Canceled) => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
+        Err(oneshot::Canceled) => shutting_down(),
     }
 }
 
 /// Takes the connection back from hyper, with what hyper has read too much.
-async fn upgrade<R: Runtime>(request: HttpRequest) -> Result<(Transport<R::Stream>, Vec<u8>), LinkFailure> {
+async fn upgrade<R: Runtime>(request: Question) -> Result<(Transport<R::Stream>, Vec<u8>), LinkFailure> {
     let upgraded = hyper::upgrade::on(request).await.map_err(|error| upgrade_error(&error))?;
     let parts = upgraded
         .downcast::<HyperStream<Transport<R::Stream>>>()
@@ -177,7 +222,7 @@ async fn upgrade<R: Runtime>(request: HttpRequest) -> Result<(Transport<R::Strea
     Ok((parts.io.0, parts.read_buf.into()))
 }
 
-fn switching_protocols(key: &HeaderValue, extensions: Option<String>) -> HttpResponse {
+fn switching_protocols(key: &HeaderValue, extensions: Option<String>) -> Answer {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -195,17 +240,28 @@ fn switching_protocols(key: &HeaderValue, extensions: Option<String>) -> HttpRes
     response
 }
 
-fn bad_upgrade() -> HttpResponse {
+fn bad_upgrade() -> Answer {
     let mut response = text(StatusCode::BAD_REQUEST, "Bad Request\n");
     response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(WEBSOCKET_VERSION));
     response
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> HttpResponse {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
+/// The engine has stopped before it answered.
+fn shutting_down() -> Answer {
+    text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let content_type = "text/plain; charset=utf-8";
+    answer(HttpResponse { status: status.as_u16(), content_type, body: body.into() })
+}
+
+fn answer(response: HttpResponse) -> Answer {
+    let HttpResponse { status, content_type, body } = response;
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     // One request each: nobody can hold a connection by sending ever more of them. (Disabling
     // keep-alive in hyper would add this to the answer to an upgrade as well.)
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -13,7 +13,7 @@ use futures_channel::oneshot;
 use futures_util::future::select;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use linksocks_sansio::error::{LinkFailure, OpenError, SocketError, StopReason};
-use linksocks_sansio::io::LinkClose;
+use linksocks_sansio::io::{HttpResponse, LinkClose};
 use linksocks_sansio::{
     Action, Command, Engine, Input, LinkId, ListenerId, Output, QueryId, SocketId, Ticket,
 };
@@ -75,6 +75,7 @@ pub(crate) struct Owner<R: Runtime, E> {
 /// Something the engine was offered and has not answered yet.
 enum Pending {
     Link(oneshot::Sender<OfferAnswer>),
+    Http(oneshot::Sender<HttpResponse>),
     Socket(UnboundedSender<StreamCommand>),
     Open { commands: UnboundedSender<StreamCommand>, answer: oneshot::Sender<Result<(), OpenError>> },
     Associate { commands: UnboundedSender<DatagramCommand>, answer: oneshot::Sender<Result<(), OpenError>> },
@@ -194,6 +195,10 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
                 let ticket = self.ticket(Pending::Link(answer));
                 Some(Input::LinkOffered { ticket, request })
             }
+            Request::Http { request, answer } => {
+                let ticket = self.ticket(Pending::Http(answer));
+                Some(Input::HttpRequest { ticket, request })
+            }
             Request::Open { target, stream, answer } => {
                 let (commands, receiver) = unbounded();
                 self.runtime.spawn(stream::offer(self.runtime.clone(), stream, receiver, self.inbox.clone()));
@@ -247,6 +252,7 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
             Input::Timeout
             | Input::Command(_)
             | Input::LinkOffered { .. }
+            | Input::HttpRequest { .. }
             | Input::LinkOpened { .. }
             | Input::LinkReceived { .. }
             | Input::LinkInvalid { .. }
@@ -342,6 +348,12 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
                     let _ = answer.send(OfferAnswer::Reject { status, reason });
                 }
             }
+            Action::HttpResponse { ticket, response } => {
+                if let Some(Pending::Http(answer)) = self.pending.remove(&ticket) {
+                    // Fails if the visitor is gone.
+                    let _ = answer.send(response);
+                }
+            }
             Action::Ping { link } => self.to_link(link, LinkCommand::Ping),
             Action::CloseLink { link, close, linger } => {
                 self.to_link(link, LinkCommand::Close { close, linger });
@@ -354,7 +366,10 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
                         let _ = answer.send(Ok(()));
                         commands
                     }
-                    Some(Pending::Link(_) | Pending::Associate { .. } | Pending::Token(_)) | None => return,
+                    Some(
+                        Pending::Link(_) | Pending::Http(_) | Pending::Associate { .. } | Pending::Token(_),
+                    )
+                    | None => return,
                 };
                 self.sockets.insert(socket, commands);
                 self.to_socket(socket, StreamCommand::Adopt { socket, read });
@@ -377,7 +392,8 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
             Action::Refuse { ticket, error } => {
                 let answer = match self.pending.remove(&ticket) {
                     Some(Pending::Open { answer, .. } | Pending::Associate { answer, .. }) => Some(answer),
-                    Some(Pending::Link(_) | Pending::Socket(_) | Pending::Token(_)) | None => None,
+                    Some(Pending::Link(_) | Pending::Http(_) | Pending::Socket(_) | Pending::Token(_))
+                    | None => None,
                 };
                 if let Some(answer) = answer {
                     // Fails if nobody waits any more.

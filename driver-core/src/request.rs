@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_channel::{mpsc, oneshot};
 use linksocks_sansio::error::OpenError;
-use linksocks_sansio::io::UpgradeRequest;
+use linksocks_sansio::io::{HttpRequest, HttpResponse, UpgradeRequest};
 use linksocks_sansio::socks5::TargetAddr;
 use linksocks_sansio::token::{AddedToken, NewToken, TokenError};
 use linksocks_sansio::{LinkId, ListenerId, Stats, Token};
@@ -28,6 +28,8 @@ pub(crate) enum Request {
     },
     /// Somebody asks the HTTP front door for a WebSocket.
     Offer { request: UpgradeRequest, answer: oneshot::Sender<OfferAnswer> },
+    /// Somebody asks the HTTP front door for something else.
+    Http { request: HttpRequest, answer: oneshot::Sender<HttpResponse> },
     /// The embedder wants a channel.
     Open { target: TargetAddr, stream: PipeEnd, answer: oneshot::Sender<Result<(), OpenError>> },
     /// The embedder wants a UDP association.

@@ -85,6 +85,67 @@ async fn people_and_strangers_get_an_answer() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 }
 
+fn post(path: &str, headers: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn without_keys_there_is_no_api() {
+    let server = server().await;
+    for request in [
+        post("/api/token", "X-API-Key: key\r\n", "{\"type\":\"forward\"}"),
+        "DELETE /api/token/x HTTP/1.1\r\nHost: x\r\nX-API-Key: key\r\n\r\n".to_owned(),
+        "GET /api/config/access HTTP/1.1\r\nHost: x\r\nX-API-Key: \u{e9}\r\n\r\n".to_owned(),
+    ] {
+        let answer = exchange(server.local_addr(), &request).await;
+        assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_has_a_limit_with_or_without_a_key() {
+    let server = server().await;
+    let chunked = |length: usize| {
+        let chunk = "x".repeat(length);
+        format!(
+            "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n{chunk}\r\n0\r\n\r\n"
+        )
+    };
+    for (length, status) in [
+        (0, "200 OK"),
+        (64 * 1024, "200 OK"),
+        (64 * 1024 + 1, "413 Payload Too Large"),
+        (1024 * 1024, "413 Payload Too Large"),
+    ] {
+        let body = "x".repeat(length);
+        for request in [post("/", "", &body), post("/", "X-API-Key: key\r\n", &body), chunked(length.max(1))]
+        {
+            let answer = exchange(server.local_addr(), &request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{length}: {answer}");
+        }
+    }
+    // Who leaves in the middle of a body gets no answer, and harms nobody.
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nfive.").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    patient(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(!answer.contains("200 OK"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_body_is_cut_off_after_30_s() {
+    let server = server().await;
+    let start = tokio::time::Instant::now();
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    stream.write_all(post("/", "", "body").strip_suffix("dy").unwrap().as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let elapsed = start.elapsed();
+    assert!((Duration::from_secs(30)..Duration::from_secs(31)).contains(&elapsed), "{elapsed:?}");
+    assert!(answer.is_empty());
+}
+
 #[tokio::test]
 async fn only_valid_upgrades_reach_the_engine() {
     let server = server().await;

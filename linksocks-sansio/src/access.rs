@@ -23,6 +23,9 @@
 //! could be read both ways: `[::1]:80`. `private` stands for every address that is not one of a public
 //! host, see [`AccessRule::private`].
 //!
+//! A rule with several addresses or several ports has no such text; see [`AccessRule::from_parts`] and
+//! the form that it has in the [HTTP API](crate::http::admin).
+//!
 //! An IPv4-mapped IPv6 address (`::ffff:192.0.2.7`) counts as the IPv4 address, in rules and in what
 //! they judge; so `::/0` matches no IPv4 host in this notation.
 //!
@@ -42,12 +45,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use smallvec::{SmallVec, smallvec};
 use thiserror::Error;
 
 use crate::socks5::{Host, TargetAddr};
 
 /// The name of [`AccessRule::private`] in rules.
 const PRIVATE: &str = "private";
+/// What makes a rule one that denies.
+const DENIAL: char = '!';
 
 /// What no public host has as its address (IANA special-purpose address registries).
 const PRIVATE_NETWORKS: [(IpAddr, u8); 26] = [
@@ -94,8 +100,9 @@ const fn v6(head: [u16; 4], length: u8) -> (IpAddr, u8) {
 pub struct AccessRule {
     denies: bool,
     /// Empty: any address.
-    addresses: Vec<RangeInclusive<IpAddr>>,
-    ports: RangeInclusive<u16>,
+    addresses: Vec<Addresses>,
+    /// Empty: any port.
+    ports: Vec<RangeInclusive<u16>>,
 }
 
 impl AccessRule {
@@ -103,8 +110,35 @@ impl AccessRule {
     /// link-local, carrier-grade NAT, multicast, documentation, reserved. On any port.
     #[must_use]
     pub fn private() -> Self {
-        let addresses = PRIVATE_NETWORKS.iter().map(|(address, length)| network(*address, *length));
-        Self { denies: false, addresses: addresses.collect(), ports: ANY_PORT }
+        Self { denies: false, addresses: vec![Addresses::private(PRIVATE)], ports: Vec::new() }
+    }
+
+    /// The rule for any of `addresses` on any of `ports`. No address stands for all addresses, no port
+    /// for all ports.
+    ///
+    /// Each address is a text as in the [module](self). With a `!` before each of them it is a deny
+    /// rule; a lone `!` denies all addresses. Space around a text is ignored.
+    ///
+    /// # Errors
+    /// [`RuleError::Addresses`], [`RuleError::Ports`] for a range that ends before it begins,
+    /// [`RuleError::Mixed`] if only some have a `!`.
+    pub fn from_parts<'a>(
+        addresses: impl IntoIterator<Item = &'a str>,
+        ports: impl IntoIterator<Item = RangeInclusive<u16>>,
+    ) -> Result<Self, RuleError> {
+        let texts: Vec<&str> = addresses.into_iter().map(str::trim).collect();
+        let denies = texts.iter().any(|text| text.starts_with(DENIAL));
+        let bare: Option<Vec<&str>> =
+            if denies { texts.iter().map(|text| text.strip_prefix(DENIAL)).collect() } else { Some(texts) };
+        let addresses = match &bare.ok_or(RuleError::Mixed)?[..] {
+            [""] if denies => Vec::new(),
+            bare => bare.iter().map(|text| Addresses::parse(text)).collect::<Result<_, _>>()?,
+        };
+        let ports: Vec<_> = ports.into_iter().collect();
+        match ports.iter().find(|range| range.is_empty()) {
+            Some(range) => Err(RuleError::Ports(format!("{}-{}", range.start(), range.end()))),
+            None => Ok(Self { denies, addresses, ports }),
+        }
     }
 
     /// The deny rule for what this rule matches.
@@ -113,10 +147,33 @@ impl AccessRule {
         Self { denies: true, ..self }
     }
 
+    /// The addresses as [`AccessRule::from_parts`] takes them, in the words in which they were given.
+    #[must_use]
+    pub fn address_texts(&self) -> Vec<String> {
+        let texts = self.addresses.iter().map(|addresses| &addresses.text);
+        match self.denies {
+            true if self.has_any_address() => vec![DENIAL.to_string()],
+            true => texts.map(|text| format!("{DENIAL}{text}")).collect(),
+            false => texts.cloned().collect(),
+        }
+    }
+
+    /// The ports; empty for any.
+    #[must_use]
+    pub fn ports(&self) -> &[RangeInclusive<u16>] {
+        &self.ports
+    }
+
     fn matches(&self, address: SocketAddr) -> bool {
-        let ip = address.ip();
-        self.ports.contains(&address.port())
-            && (self.has_any_address() || self.addresses.iter().any(|range| range.contains(&ip)))
+        self.has_port(address.port()) && self.has_address(address.ip())
+    }
+
+    fn has_port(&self, port: u16) -> bool {
+        self.ports.is_empty() || self.ports.iter().any(|range| range.contains(&port))
+    }
+
+    fn has_address(&self, address: IpAddr) -> bool {
+        self.has_any_address() || self.addresses.iter().any(|addresses| addresses.contain(address))
     }
 
     fn has_any_address(&self) -> bool {
@@ -124,7 +181,37 @@ impl AccessRule {
     }
 }
 
-const ANY_PORT: RangeInclusive<u16> = 0..=u16::MAX;
+/// Some addresses, and how they were written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Addresses {
+    /// Without `!` and brackets.
+    text: String,
+    ranges: SmallVec<[RangeInclusive<IpAddr>; 1]>,
+}
+
+impl Addresses {
+    /// See [`AccessRule::private`].
+    fn private(text: &str) -> Self {
+        let ranges = PRIVATE_NETWORKS.iter().map(|(address, length)| network(*address, *length));
+        Self { text: text.to_owned(), ranges: ranges.collect() }
+    }
+
+    fn parse(text: &str) -> Result<Self, RuleError> {
+        if text.eq_ignore_ascii_case(PRIVATE) {
+            return Ok(Self::private(text));
+        }
+        let bare = text.strip_prefix('[').map_or(Some(text), |text| text.strip_suffix(']'));
+        let parsed = bare.and_then(|bare| {
+            let ranges = smallvec![address_range(bare)?];
+            Some(Self { text: bare.to_owned(), ranges })
+        });
+        parsed.ok_or_else(|| RuleError::Addresses(text.to_owned()))
+    }
+
+    fn contain(&self, address: IpAddr) -> bool {
+        self.ranges.iter().any(|range| range.contains(&address))
+    }
+}
 
 /// A list of rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -165,6 +252,11 @@ impl AccessRules {
             && (!has_allow_rules || self.any_matches(false, SocketAddr::new(address, port)))
     }
 
+    /// The rules, in the order in which they were given.
+    pub fn iter(&self) -> std::slice::Iter<'_, AccessRule> {
+        self.rules.iter()
+    }
+
     /// Whether a rule that denies, or one that allows, matches.
     fn any_matches(&self, denies: bool, address: SocketAddr) -> bool {
         self.rules.iter().any(|rule| rule.denies == denies && rule.matches(address))
@@ -181,7 +273,7 @@ impl AccessRules {
     }
 
     fn judge_port(&self, port: u16) -> Verdict {
-        let concerned = || self.rules.iter().filter(|rule| rule.ports.contains(&port));
+        let concerned = || self.rules.iter().filter(|rule| rule.has_port(port));
         let mut denying = concerned().filter(|rule| rule.denies);
         let allowing = || concerned().filter(|rule| !rule.denies);
         let has_allow_rules = self.rules.iter().any(|rule| !rule.denies);
@@ -217,6 +309,15 @@ fn embedded_in(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
+impl<'a> IntoIterator for &'a AccessRules {
+    type Item = &'a AccessRule;
+    type IntoIter = std::slice::Iter<'a, AccessRule>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 impl FromIterator<AccessRule> for AccessRules {
     fn from_iter<I: IntoIterator<Item = AccessRule>>(rules: I) -> Self {
         Self { rules: rules.into_iter().collect() }
@@ -229,6 +330,9 @@ pub enum RuleError {
     /// There is nothing, or nothing behind the `!`.
     #[error("the access rule is empty")]
     Empty,
+    /// Some addresses of one rule are denied and some are not.
+    #[error("of the addresses of an access rule, all are denied ('!') or none")]
+    Mixed,
     /// The part before the ports is none of the known forms.
     #[error("'{0}' is no address, network or range of addresses")]
     Addresses(String),
@@ -244,7 +348,7 @@ impl FromStr for AccessRule {
     type Err = RuleError;
 
     fn from_str(text: &str) -> Result<Self, RuleError> {
-        let (denies, text) = match text.strip_prefix('!') {
+        let (denies, text) = match text.strip_prefix(DENIAL) {
             Some(rest) => (true, rest),
             None => (false, text),
         };
@@ -270,20 +374,20 @@ impl FromStr for AccessRule {
 }
 
 fn without_ports(text: &str) -> Result<AccessRule, RuleError> {
-    Ok(AccessRule { denies: false, addresses: addresses(text)?, ports: ANY_PORT })
+    Ok(AccessRule { denies: false, addresses: addresses(text)?, ports: Vec::new() })
 }
 
 fn with_ports(text: &str, ports: &str) -> Result<AccessRule, RuleError> {
-    Ok(AccessRule { denies: false, addresses: addresses(text)?, ports: port_range(ports)? })
+    Ok(AccessRule { denies: false, addresses: addresses(text)?, ports: port_ranges(ports)? })
 }
 
-fn port_range(text: &str) -> Result<RangeInclusive<u16>, RuleError> {
+fn port_ranges(text: &str) -> Result<Vec<RangeInclusive<u16>>, RuleError> {
     if text.is_empty() {
-        return Ok(ANY_PORT);
+        return Ok(Vec::new());
     }
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     match (number(low), number(high)) {
-        (Some(low), Some(high)) if low <= high => Ok(low..=high),
+        (Some(low), Some(high)) if low <= high => Ok(vec![low..=high]),
         _ => Err(RuleError::Ports(text.to_owned())),
     }
 }
@@ -293,16 +397,8 @@ fn number<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-fn addresses(text: &str) -> Result<Vec<RangeInclusive<IpAddr>>, RuleError> {
-    if text.is_empty() {
-        return Ok(Vec::new());
-    }
-    if text.eq_ignore_ascii_case(PRIVATE) {
-        return Ok(AccessRule::private().addresses);
-    }
-    let bare = text.strip_prefix('[').map_or(Some(text), |text| text.strip_suffix(']'));
-    let range = bare.and_then(address_range).ok_or_else(|| RuleError::Addresses(text.to_owned()))?;
-    Ok(vec![range])
+fn addresses(text: &str) -> Result<Vec<Addresses>, RuleError> {
+    if text.is_empty() { Ok(Vec::new()) } else { Addresses::parse(text).map(|addresses| vec![addresses]) }
 }
 
 /// `a`, `a/length`, `a-b` or, for IPv4, `a-last octet`.

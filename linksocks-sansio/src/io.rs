@@ -26,6 +26,7 @@
 //!   [`Input::LinkFailed`]). If that is a [`LinkFailure::Redirect`], all of it again, with new ids.
 //! - **A server's link:** ← [`Input::LinkOffered`]; → [`Action::AcceptLink`] (or
 //!   [`Action::RejectLink`]), ← [`Input::LinkOpened`] (or [`Input::LinkFailed`]).
+//! - **Any other HTTP request to a server:** ← [`Input::HttpRequest`]; → [`Action::HttpResponse`].
 //! - **On a link:** → [`Output::Receive`], ← [`Input::LinkReceived`]; → [`Output::Transmit`],
 //!   ← [`Input::LinkWritten`]; → [`Action::Ping`], ← [`Input::LinkPong`]; at last
 //!   → [`Action::CloseLink`] or the peer's doing, ← [`Input::LinkClosed`].
@@ -119,6 +120,14 @@ pub enum Input {
         ticket: Ticket,
         /// The parts of the HTTP request that matter.
         request: UpgradeRequest,
+    },
+    /// Somebody asks the HTTP front door for something else than a WebSocket. Answered by
+    /// [`Action::HttpResponse`].
+    HttpRequest {
+        /// Returned with the answer.
+        ticket: Ticket,
+        /// The request.
+        request: HttpRequest,
     },
     /// The WebSocket of an [`Action::OpenLink`] or [`Action::AcceptLink`] is up.
     LinkOpened {
@@ -418,6 +427,13 @@ pub enum Action {
         /// The text of the body.
         reason: &'static str,
     },
+    /// Answer a request to the HTTP front door.
+    HttpResponse {
+        /// The request.
+        ticket: Ticket,
+        /// The answer.
+        response: HttpResponse,
+    },
     /// Send a WebSocket ping with an empty payload.
     Ping {
         /// The link.
@@ -584,6 +600,55 @@ impl fmt::Debug for UpgradeRequest {
             .field("extensions", &self.extensions)
             .field("peer", &self.peer)
             .finish_non_exhaustive()
+    }
+}
+
+/// A request to the HTTP front door of a server that asks for no WebSocket.
+///
+/// `Debug` shows neither key nor path nor body: in all of them may be tokens.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// The method, in capitals as it was sent.
+    pub method: String,
+    /// The path without the query, still percent-encoded.
+    pub path: String,
+    /// The value of the header [`X-API-Key`](crate::http::admin::KEY_HEADER); `None` also if it can be
+    /// no key, because it is too long or not UTF-8.
+    pub api_key: Option<Token>,
+    /// The whole body, at most [`MAX_BODY`](crate::http::admin::MAX_BODY) bytes. A driver may leave
+    /// that of a request without a key away.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for HttpRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpRequest")
+            .field("method", &self.method)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer to an [`HttpRequest`].
+///
+/// `Debug` leaves the body out: there may be tokens in it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct HttpResponse {
+    /// The HTTP status code.
+    pub status: u16,
+    /// The value of the header `Content-Type`.
+    pub content_type: &'static str,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for HttpResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpResponse")
+            .field("status", &self.status)
+            .field("content_type", &self.content_type)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish()
     }
 }
 

@@ -51,6 +51,60 @@ fn each_form_matches_what_it_says_and_nothing_beside_it() {
     }
 }
 
+fn from_parts(addresses: &[&str], ports: &[(u16, u16)]) -> Result<AccessRule, RuleError> {
+    AccessRule::from_parts(addresses.iter().copied(), ports.iter().map(|(low, high)| *low..=*high))
+}
+
+#[test]
+fn a_rule_of_several_parts_matches_each_address_on_each_port() {
+    let rule = from_parts(&["10.0.0.0/8", " 192.0.2.7-20 "], &[(80, 80), (90, 150)]).unwrap();
+    let rules: AccessRules = [rule].into_iter().collect();
+    for address in ["10.1.1.1:80", "10.1.1.1:150", "192.0.2.8:90", "192.0.2.20:80"] {
+        assert!(allows(&rules, address), "{address}");
+    }
+    for address in ["10.1.1.1:81", "192.0.2.21:80", "192.0.2.8:151"] {
+        assert!(!allows(&rules, address), "{address}");
+    }
+    assert_eq!(judge(&rules, "a.test:81"), Verdict::Denied);
+    assert_eq!(judge(&rules, "a.test:91"), Verdict::NeedsLookup);
+    let any = from_parts(&[], &[]).unwrap();
+    assert!(allows(&[any].into_iter().collect(), "[::1]:1"));
+}
+
+#[test]
+fn a_rule_of_parts_denies_all_or_nothing() {
+    let rules: AccessRules =
+        [from_parts(&["!10.0.0.0/8", "!private"], &[(25, 25)]).unwrap()].into_iter().collect();
+    assert!(!allows(&rules, "10.0.0.1:25") && !allows(&rules, "127.0.0.1:25"));
+    assert!(allows(&rules, "10.0.0.1:26") && allows(&rules, "8.8.8.8:25"));
+    let rules: AccessRules = [from_parts(&["!"], &[(25, 25)]).unwrap()].into_iter().collect();
+    assert!(!allows(&rules, "8.8.8.8:25") && allows(&rules, "8.8.8.8:26"));
+    assert_eq!(from_parts(&["!10.0.0.1", "10.0.0.2"], &[]), Err(RuleError::Mixed));
+    for nothing in [&[""][..], &["10.0.0.1", " "], &["!", "!10.0.0.1"], &["!!10.0.0.1"]] {
+        assert!(matches!(from_parts(nothing, &[]), Err(RuleError::Addresses(_))), "{nothing:?}");
+    }
+    assert_eq!(from_parts(&[], &[(2, 1)]), Err(RuleError::Ports("2-1".to_owned())));
+}
+
+#[test]
+fn addresses_are_told_as_they_were_given() {
+    for addresses in [
+        &[][..],
+        &["10.1.2.3/8", "192.0.2.7-20", "192.0.2.7-192.0.2.9", "::1", "Private"],
+        &["!2001:db8::/32", "!192.0.2.7"],
+        &["!"],
+    ] {
+        let rule = from_parts(addresses, &[(1, 2)]).unwrap();
+        assert_eq!(rule.address_texts(), addresses);
+        assert_eq!(rule.ports(), [1..=2]);
+    }
+    let rule: AccessRule = "![::1]:80".parse().unwrap();
+    assert_eq!((rule.address_texts(), rule.ports()), (vec!["!::1".to_owned()], &[80..=80][..]));
+    let rule: AccessRule = "!:".parse().unwrap();
+    assert_eq!((rule.address_texts(), rule.ports()), (vec!["!".to_owned()], &[][..]));
+    assert_eq!(AccessRule::private().denying().address_texts(), ["!private"]);
+}
+
 #[test]
 fn private_covers_what_must_not_be_reached_from_outside_and_no_public_host() {
     let public_only = rules(&["!private"]);

@@ -13,6 +13,7 @@ use crate::channel::Origin;
 use crate::config::ClientConfig;
 use crate::error::{ChannelError, OpenError, StopReason};
 use crate::event::Event;
+use crate::http::admin;
 use crate::ids::{InstanceId, LinkId, ListenerId, Ticket};
 use crate::io::{Action, Command, Engine, Input, Output, sealed};
 use crate::link::LinkEnd;
@@ -172,6 +173,9 @@ impl Role for ClientEngine {
             }
             Input::LinkOffered { ticket, .. } => {
                 self.relay.act(Action::RejectLink { ticket, status: 404, reason: "not a server" });
+            }
+            Input::HttpRequest { ticket, .. } => {
+                self.relay.act(Action::HttpResponse { ticket, response: admin::not_found() });
             }
             Input::LinkOpened { link, response } => self.on_opened(link, &response),
             Input::LinkFailed { link, error } => self.on_open_failed(link, error),

@@ -1,5 +1,7 @@
-//! HTTP/1.1 (RFC 9110, RFC 9112) as far as proxies need it: as the client of one and as one.
+//! HTTP/1.1 (RFC 9110, RFC 9112) as far as proxies need it: as the client of one and as one; and
+//! the HTTP API of a server.
 
+pub mod admin;
 mod basic;
 mod body;
 mod connect_client;

@@ -445,6 +445,7 @@ impl Relay {
                 | Command::RemoveToken { .. },
             )
             | Input::LinkOffered { .. }
+            | Input::HttpRequest { .. }
             | Input::LinkOpened { .. }
             | Input::LinkFailed { .. }
             | Input::LinkReceived { .. }

@@ -1,6 +1,7 @@
 //! The engine of a server: lets clients in by their tokens, connects to targets for them, or lets
 //! other clients do that.
 
+mod api;
 mod attempts;
 mod login;
 mod ports;
@@ -27,6 +28,7 @@ use crate::io::{Action, Command, Engine, Input, Output, sealed};
 use crate::link::LinkEnd;
 use crate::relay::{Ending, EngineTimer, Notice, Relay, Role, close_code, handle_input, poll_output};
 use crate::rng::EngineRng;
+use crate::secret::Token;
 use crate::stats::Stats;
 use crate::token::TokenError;
 use crate::waiting::Waiting;
@@ -45,6 +47,8 @@ pub struct ServerEngine {
     waiting: Waiting<Group>,
     ports: Ports,
     socks_host: IpAddr,
+    /// What the HTTP API accepts; none: there is no API.
+    api_keys: Vec<Token>,
 }
 
 impl ServerEngine {
@@ -62,6 +66,7 @@ impl ServerEngine {
             waiting: Waiting::default(),
             ports: Ports::default(),
             socks_host: config.socks_host,
+            api_keys: config.api_keys,
         };
         for token in config.tokens {
             if let Err(error) = server.add_token(token) {
@@ -98,6 +103,10 @@ impl Role for ServerEngine {
                 self.remove_token(&token);
             }
             Input::LinkOffered { ticket, request } => self.on_offer(ticket, &request),
+            Input::HttpRequest { ticket, request } => {
+                let response = self.answer_http(&request);
+                self.relay.act(Action::HttpResponse { ticket, response });
+            }
             Input::LinkOpened { link, .. } => self.on_opened(link),
             Input::LinkFailed { link, error } => {
                 self.relay.end_link(link, LinkError::Upgrade(error.to_string()), Ending::Gone);

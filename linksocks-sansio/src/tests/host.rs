@@ -10,8 +10,8 @@ use crate::error::{OpenError, SocketError, StopReason};
 use crate::event::Event;
 use crate::ids::{LinkId, ListenerId, QueryId, SocketId, Ticket};
 use crate::io::{
-    Action, CloseFrame, Command, Engine, Input, LinkClose, LinkRequest, Output, ReadBuf, ReadCredit,
-    UpgradeResponse,
+    Action, CloseFrame, Command, Engine, HttpResponse, Input, LinkClose, LinkRequest, Output, ReadBuf,
+    ReadCredit, UpgradeResponse,
 };
 use crate::token::{AddedToken, TokenError};
 use crate::wire::{self, Message};
@@ -80,6 +80,7 @@ pub(super) struct Host<E> {
     pub(super) opening: VecDeque<(LinkId, LinkRequest)>,
     pub(super) accepted: VecDeque<(Ticket, LinkId, Option<String>)>,
     pub(super) rejected: Vec<(Ticket, u16)>,
+    pub(super) responses: BTreeMap<Ticket, HttpResponse>,
     pub(super) adopted: BTreeMap<Ticket, SocketId>,
     pub(super) refused: BTreeMap<Ticket, OpenError>,
     /// The answers to commands that add tokens.
@@ -126,6 +127,7 @@ impl<E: Engine> Host<E> {
             opening: VecDeque::new(),
             accepted: VecDeque::new(),
             rejected: Vec::new(),
+            responses: BTreeMap::new(),
             adopted: BTreeMap::new(),
             refused: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -338,6 +340,9 @@ impl<E: Engine> Host<E> {
                 self.accepted.push_back((ticket, link, extensions));
             }
             Action::RejectLink { ticket, status, .. } => self.rejected.push((ticket, status)),
+            Action::HttpResponse { ticket, response } => {
+                assert!(self.responses.insert(ticket, response).is_none(), "a ticket is answered once");
+            }
             Action::Ping { link } => self.pings.push_back(link),
             Action::CloseLink { link, close, .. } => self.closed_links.push_back((link, close)),
             Action::AdoptSocket { ticket, socket, read } => {

@@ -4,6 +4,7 @@
 mod abuse;
 mod access;
 mod agent;
+mod api;
 mod autonomy;
 mod batching;
 mod cleanup;

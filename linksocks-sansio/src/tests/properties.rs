@@ -15,7 +15,7 @@ use crate::arena::ArenaId;
 use crate::error::{LinkFailure, SocketError, TlsFailure};
 use crate::ids::{ChannelId, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
 use crate::io::{
-    Action, Command, Engine, FrameViolation, Input, LinkClose, Output, ReadBuf, UpgradeRequest,
+    Action, Command, Engine, FrameViolation, HttpRequest, Input, LinkClose, Output, ReadBuf, UpgradeRequest,
     UpgradeResponse,
 };
 use crate::secret::Token;
@@ -120,6 +120,15 @@ fn offer(g: &mut Gen) -> UpgradeRequest {
     }
 }
 
+fn http_request(g: &mut Gen) -> HttpRequest {
+    HttpRequest {
+        method: g.choose(&["GET", "POST", "DELETE"]).copied().unwrap_or_default().to_owned(),
+        path: g.choose(&["/", "/api/status", "/api/token"]).copied().unwrap_or_default().to_owned(),
+        api_key: bool::arbitrary(g).then(|| Token::new(TOKEN).unwrap()),
+        body: Bytes::from_static(b"{\"type\":\"forward\",\"token\":\"x\"}"),
+    }
+}
+
 fn link_failure(g: &mut Gen) -> LinkFailure {
     let location = |g: &mut Gen| match u8::arbitrary(g) % 4 {
         0 => String::arbitrary(g),
@@ -135,7 +144,7 @@ fn link_failure(g: &mut Gen) -> LinkFailure {
 
 fn input(g: &mut Gen) -> Input {
     let extensions = bool::arbitrary(g).then(|| "window, finish, session".to_owned());
-    match u8::arbitrary(g) % 28 {
+    match u8::arbitrary(g) % 29 {
         0 => Input::Timeout,
         1 => Input::LinkOffered { ticket: Ticket(u64::arbitrary(g)), request: offer(g) },
         2 => Input::LinkOpened { link: id::<LinkId>(g), response: UpgradeResponse { extensions } },
@@ -191,7 +200,8 @@ fn input(g: &mut Gen) -> Input {
             count: usize::arbitrary(g) % 100,
             failed: usize::arbitrary(g) % 2,
         },
-        26 => Input::Command(Command::Associate { ticket: Ticket(u64::arbitrary(g)) }),
+        26 => Input::HttpRequest { ticket: Ticket(u64::arbitrary(g)), request: http_request(g) },
+        27 => Input::Command(Command::Associate { ticket: Ticket(u64::arbitrary(g)) }),
         _ if u8::arbitrary(g) % 16 == 0 => {
             Input::Command(Command::Shutdown { drain: Duration::from_secs(3) })
         }

@@ -128,6 +128,7 @@ impl Credit {
             Input::Timeout
             | Input::Command(_)
             | Input::LinkOffered { .. }
+            | Input::HttpRequest { .. }
             | Input::LinkOpened { .. }
             | Input::LinkInvalid { .. }
             | Input::LinkPong { .. }

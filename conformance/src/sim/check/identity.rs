@@ -91,6 +91,7 @@ impl Identity {
             Input::Timeout
             | Input::Command(_)
             | Input::LinkOffered { .. }
+            | Input::HttpRequest { .. }
             | Input::LinkReceived { .. }
             | Input::LinkInvalid { .. }
             | Input::LinkWritten { .. }
@@ -163,7 +164,10 @@ impl Identity {
                 Action::ShutdownWrite { socket: id } => socket(id) == Some(SocketLife::Open),
                 Action::Close { socket: id, .. } => socket(id).is_some_and(|life| life < SocketLife::Closing),
                 Action::Reset { socket: id } => socket(id).is_some_and(|life| life < SocketLife::Resetting),
-                Action::RejectLink { .. } | Action::Refuse { .. } | Action::Stop { .. } => true,
+                Action::RejectLink { .. }
+                | Action::HttpResponse { .. }
+                | Action::Refuse { .. }
+                | Action::Stop { .. } => true,
             },
         }
     }
@@ -202,7 +206,10 @@ impl Identity {
             Action::Close { socket, .. } => self.age_socket(*socket, SocketLife::Closing),
             Action::Reset { socket } => self.age_socket(*socket, SocketLife::Resetting),
             Action::Stop { .. } => self.stopped = true,
-            Action::Ping { .. } | Action::RejectLink { .. } | Action::Refuse { .. } => {}
+            Action::Ping { .. }
+            | Action::RejectLink { .. }
+            | Action::HttpResponse { .. }
+            | Action::Refuse { .. } => {}
         }
     }
 

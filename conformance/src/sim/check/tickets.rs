@@ -14,6 +14,7 @@ const RULE: &str = "each ticket is answered exactly once";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Offer {
     Link,
+    Page,
     Socket,
     Datagrams,
 }
@@ -30,6 +31,10 @@ impl Tickets {
     pub(super) fn input(&mut self, input: &Input) {
         if let Input::LinkOffered { ticket, .. } = input {
             self.open.insert(*ticket, Offer::Link);
+            self.fresh.insert(*ticket);
+        }
+        if let Input::HttpRequest { ticket, .. } = input {
+            self.open.insert(*ticket, Offer::Page);
             self.fresh.insert(*ticket);
         }
         if let Input::Command(Command::Associate { ticket }) = input {
@@ -49,6 +54,9 @@ impl Tickets {
         let Output::Action(action) = output else { return Ok(()) };
         if let Action::AcceptLink { ticket, .. } | Action::RejectLink { ticket, .. } = action {
             self.answer(*ticket, Offer::Link)?;
+        }
+        if let Action::HttpResponse { ticket, .. } = action {
+            self.answer(*ticket, Offer::Page)?;
         }
         if let Action::AdoptSocket { ticket, .. } = action {
             self.answer(*ticket, Offer::Socket)?;

@@ -9,7 +9,7 @@ use linksocks_sansio::socks5::TargetAddr;
 use linksocks_sansio::{Action, Command, Input, LinkId, ListenerId, Output, SocketId, Ticket};
 
 use super::datagrams::DatagramPump;
-use super::front::Front;
+use super::front::{Front, Visit};
 use super::habits::Habits;
 use super::link::LinkPump;
 use super::resolver::{Lookups, Resolver};
@@ -78,6 +78,7 @@ struct ListenerPump {
 enum Offer {
     Connection(EndId),
     Upgrade(EndId, Rope),
+    Page(EndId),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -206,11 +207,16 @@ impl Driver {
                     self.inbox.push_back(Input::LinkOpened { link, response: Default::default() });
                     self.add_link(LinkPump::accepted(link, end, received, extensions), link, net, now);
                 }
-                Some(Offer::Connection(_)) | None => {}
+                Some(Offer::Connection(_) | Offer::Page(_)) | None => {}
             },
             Action::RejectLink { ticket, status, reason: _ } => {
                 if let Some(Offer::Upgrade(end, _)) = self.offers.remove(&ticket) {
                     LinkPump::refuse(end, status, net);
+                }
+            }
+            Action::HttpResponse { ticket, response } => {
+                if let Some(Offer::Page(end)) = self.offers.remove(&ticket) {
+                    LinkPump::refuse(end, response.status, net);
                 }
             }
             Action::Ping { link } => self.with_link(link, net, now, |pump, _| pump.ping()),
@@ -281,7 +287,7 @@ impl Driver {
         }
         for offer in std::mem::take(&mut self.offers).into_values() {
             match offer {
-                Offer::Connection(end) | Offer::Upgrade(end, _) => net.abort(end),
+                Offer::Connection(end) | Offer::Upgrade(end, _) | Offer::Page(end) => net.abort(end),
             }
         }
         let listeners = std::mem::take(&mut self.listeners).into_values().map(|pump| pump.address);
@@ -366,13 +372,20 @@ impl Driver {
 
     fn run_visitor(&mut self, end: EndId, net: &mut Network, now: Time) {
         let (Some(front), mut around) = self.split_front(net, now) else { return };
-        let request = front.run(end, &mut around);
+        let visit = front.run(end, &mut around);
         if !front.holds(end) {
             self.pumps.remove(&end);
         }
-        if let Some((request, received)) = request {
-            let ticket = self.offer(Offer::Upgrade(end, received));
-            self.inbox.push_back(Input::LinkOffered { ticket, request });
+        match visit {
+            Some(Visit::Link(request, received)) => {
+                let ticket = self.offer(Offer::Upgrade(end, received));
+                self.inbox.push_back(Input::LinkOffered { ticket, request });
+            }
+            Some(Visit::Page(request)) => {
+                let ticket = self.offer(Offer::Page(end));
+                self.inbox.push_back(Input::HttpRequest { ticket, request });
+            }
+            None => {}
         }
     }
 

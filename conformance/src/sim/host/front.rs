@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use linksocks_sansio::io::UpgradeRequest;
+use bytes::Bytes;
+use linksocks_sansio::io::{HttpRequest, UpgradeRequest};
 
 use super::Surroundings;
 use super::link::LinkPump;
@@ -15,6 +16,9 @@ use crate::sim::net::{EndId, Read, Rope};
 /// How long a connection may take to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Where links are offered, and below.
+const LINK_PATH: &str = "/socket";
+
 /// The parameter that each redirect adds.
 const HOP: &str = "hop=1";
 
@@ -23,6 +27,15 @@ const HOP: &str = "hop=1";
 pub(super) struct Front {
     pub(super) address: SocketAddr,
     visitors: BTreeMap<EndId, Visitor>,
+}
+
+/// What a visitor wants.
+#[derive(Debug)]
+pub(super) enum Visit {
+    /// A link; with what came behind the request.
+    Link(UpgradeRequest, Rope),
+    /// Something else.
+    Page(HttpRequest),
 }
 
 #[derive(Debug)]
@@ -51,13 +64,8 @@ impl Front {
         ends
     }
 
-    /// Reads on from a visitor. Returns its request once that is complete, with the bytes that
-    /// came behind it.
-    pub(super) fn run(
-        &mut self,
-        end: EndId,
-        around: &mut Surroundings<'_>,
-    ) -> Option<(UpgradeRequest, Rope)> {
+    /// Reads on from a visitor. Returns its request once that is complete.
+    pub(super) fn run(&mut self, end: EndId, around: &mut Surroundings<'_>) -> Option<Visit> {
         let visitor = self.visitors.get_mut(&end)?;
         let leaves = loop {
             match Frame::decode(&mut visitor.received) {
@@ -75,7 +83,13 @@ impl Front {
                     let (path, query) = (path.to_owned(), query.to_owned());
                     let peer = around.net.peer_address(end);
                     let visitor = self.visitors.remove(&end)?;
-                    return Some((UpgradeRequest { path, query, extensions, peer }, visitor.received));
+                    let below = path.strip_prefix(LINK_PATH);
+                    if !below.is_some_and(|below| below.is_empty() || below.starts_with('/')) {
+                        let (method, body) = ("GET".to_owned(), Bytes::new());
+                        return Some(Visit::Page(HttpRequest { method, path, api_key: None, body }));
+                    }
+                    let request = UpgradeRequest { path, query, extensions, peer };
+                    return Some(Visit::Link(request, visitor.received));
                 }
                 Some(frame) => panic!("instead of an upgrade request came {frame:?}"),
                 None => {}

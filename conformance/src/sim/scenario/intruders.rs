@@ -42,7 +42,7 @@ fn client(dice: &mut Dice) -> Role {
     };
     let known = token(!dice.chance(15));
     let (path_and_query, first) = match dice.below(6) {
-        0 => ("/nowhere".to_owned(), None),
+        0 => ((*dice.pick(&["/nowhere", "/", "/api/status", "/api/token"])).to_owned(), None),
         1 => ("/socket".to_owned(), None),
         2 => ("/socket/".to_owned(), Some(auth(known))),
         _ => (format!("/socket?reverse=false&token={}", known.digest().to_hex()), None),
