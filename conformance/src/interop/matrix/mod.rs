@@ -12,14 +12,14 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Cast, Layout, Network};
 
-/// The longest that one cell takes, its start included.
-pub const CELL_TIME: Duration = Duration::from_secs(20);
-/// The part of it in which all programs must be ready.
-const START_TIME: Duration = Duration::from_secs(12);
+/// The longest that an answer takes.
+const ANSWER_TIME: Duration = Duration::from_secs(20);
+/// The longest that one cell takes: its programs start, and it answers.
+pub const CELL_TIME: Duration = Layout::DEFAULT.start_timeout.saturating_add(ANSWER_TIME);
 
 /// One question to one cast.
 #[derive(Debug, Clone, Copy)]
@@ -70,17 +70,15 @@ impl Cell {
     }
 
     fn ask(self) -> Result<(), String> {
-        let deadline = Instant::now() + CELL_TIME;
-        let layout =
-            Layout { fast_open: self.case.needs_fast_open(), start_timeout: START_TIME, ..Layout::DEFAULT };
+        let layout = Layout { fast_open: self.case.needs_fast_open(), ..Layout::DEFAULT };
         let network = Network::start(self.cast, layout).map_err(|error| format!("no start: {error}"))?;
         let (socks, case) = (network.socks(), self.case);
         let (answer, answered) = mpsc::channel();
         // If it is late nobody listens any more; it ends soon after the programs.
         thread::spawn(move || answer.send(case.check(socks).map_err(|error| error.to_string())));
         let result = answered
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            .unwrap_or_else(|_| Err("no answer in time".to_owned()));
+            .recv_timeout(ANSWER_TIME)
+            .unwrap_or_else(|_| Err(format!("no answer within {ANSWER_TIME:?}")));
         result.map_err(|problem| format!("{problem}\n{}", network.transcript()))
     }
 }
