@@ -39,6 +39,7 @@ impl Layout {
 /// Running programs that are logged in to each other; killed and reaped when dropped.
 #[derive(Debug)]
 pub struct Network {
+    cast: Cast,
     // Dropped in this order: those that lose their server would only fill the log.
     clients: Vec<Process>,
     providers: Vec<Process>,
@@ -55,7 +56,8 @@ impl Network {
         let starter = Starter { cast, layout, deadline: Instant::now() + layout.start_timeout };
         let (server, server_port, socks_port) = starter.server()?;
         let url = format!("ws://127.0.0.1:{server_port}");
-        let mut network = Self { clients: Vec::new(), providers: Vec::new(), server, entries: Vec::new() };
+        let mut network =
+            Self { cast, clients: Vec::new(), providers: Vec::new(), server, entries: Vec::new() };
         if let Some(program) = cast.provider() {
             for number in 0..layout.providers {
                 let provider = starter.provider(program, &url, number)?;
@@ -81,6 +83,12 @@ impl Network {
             }
         }
         Ok(network)
+    }
+
+    /// Who plays which part.
+    #[must_use]
+    pub fn cast(&self) -> Cast {
+        self.cast
     }
 
     /// Opens a connection by way of the first SOCKS port.

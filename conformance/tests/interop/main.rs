@@ -1,17 +1,23 @@
 //! Our programs and the published LinkSocks as black boxes, each as client and as server.
 //!
-//! Trials are named `CLIENT_to_SERVER::CASE`. Where the published program is not installed its trials are ignored; with
-//! `LINKSOCKS_REQUIRE_PEERS=1` they fail instead. `LINKSOCKS_INTEROP_CONTROL=1` adds the published program at both ends,
+//! Trials of two are named `CLIENT_to_SERVER::CASE`, those of any mode `MODE::SERVER_PROVIDER_CONNECTOR::CASE`, with the
+//! parts that the mode has (in forward mode the server and the client). Where the published program is not installed its trials are ignored; with
+//! `LINKSOCKS_REQUIRE_PEERS=1` they fail instead. `LINKSOCKS_INTEROP_CONTROL=1` adds the published program in all parts,
 //! which tests the tests.
 
 mod close;
 mod compression;
 mod dns;
+mod failover;
+mod fairness;
 mod fast_open;
 mod lifecycle;
 mod link;
 mod misbehaviour;
+mod network;
 mod proxy;
+mod release;
+mod server_first;
 mod transfer;
 mod udp;
 
@@ -181,6 +187,7 @@ fn main() -> ExitCode {
             let ignored = ignore_real && pairing.needs_real() || no_ipv6 && case.name.contains("ipv6");
             Trial::test(name, move || run(case, pairing)).with_ignored_flag(ignored)
         })
+        .chain(network::trials(control, ignore_real))
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
