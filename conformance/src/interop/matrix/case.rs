@@ -199,10 +199,15 @@ fn end(proxy: SocketAddr) -> CheckResult {
     let data = random_bytes(5, REQUEST);
     let target = Target::local({
         let data = data.clone();
-        move |stream| target::send_and_close(stream, &data)
+        move |mut stream| {
+            read_bytes(&mut stream, 1)?;
+            target::send_and_close(stream, &data)
+        }
     })?;
     let mut stream = connect(proxy, target.address())?;
     stream.set_read_timeout(Some(END_TIMEOUT))?;
+    // Asked for, so that this is about the end only.
+    stream.write_all(b"?")?;
     same("all there is", &read_bytes(&mut stream, REQUEST)?, &data)?;
     match stream.read(&mut [0; 1]) {
         Ok(0) => Ok(()),
