@@ -1,7 +1,9 @@
 //! One who doesn't read doesn't keep the others from reading.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,8 +16,12 @@ use crate::TestResult;
 
 /// Downloads of each connector.
 const STREAMS: u64 = 4;
-/// Until buffers on the way are full.
-const SETTLE: Duration = Duration::from_secs(2);
+/// Until everything runs.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Without another byte from a target for so long, the buffers on the way are full.
+const QUIET: Duration = Duration::from_secs(1);
+/// Those of some are never full: they drop.
+const FILL_TIMEOUT: Duration = Duration::from_secs(15);
 /// Throughput is measured so long, so many times in a row.
 const WINDOW: Duration = Duration::from_millis(1500);
 const WINDOWS: usize = 4;
@@ -34,8 +40,20 @@ fn others_keep_half(network: &mut Network, lose: fn(&mut Network) -> TestResult)
     let entries = network.entries().to_vec();
     let (first, others) = entries.split_first().ok_or("no connectors")?;
     let load = Arc::new(Load::new(STREAMS * others.len() as u64));
-    let unread = Arc::new(Load::new(STREAMS));
-    let (target, unread_target) = (source(&load)?, source(&unread)?);
+    let target = Target::local({
+        let load = Arc::clone(&load);
+        move |stream| load.serve_source(stream)
+    })?;
+    let unread = Arc::new(AtomicU64::new(0));
+    let unread_target = Target::local({
+        let unread = Arc::clone(&unread);
+        move |mut stream| {
+            loop {
+                stream.write_all(&[0; 64 * 1024])?;
+                unread.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    })?;
     let mut streams = Vec::new();
     for entry in others {
         streams.extend(downloads(*entry, target.address(), streams.len() as u64)?);
@@ -47,12 +65,13 @@ fn others_keep_half(network: &mut Network, lose: fn(&mut Network) -> TestResult)
             scope.spawn(move || load.report(key, load.receive(&mut stream, key, ENDLESS)));
         }
         let outcome = before_and_during(&load, || {
-            let downloads = downloads(*first, unread_target.address(), 0)?;
+            let streams = (0..STREAMS).map(|_| socks::connect(*first, unread_target.address()));
+            let streams = streams.collect::<Result<Vec<_>, _>>()?;
             lose(network)?;
-            Ok(downloads)
+            wait_until_full(&unread);
+            Ok(streams)
         });
         load.stop();
-        unread.stop();
         outcome
     });
     let (before, during) = outcome?;
@@ -64,9 +83,15 @@ fn others_keep_half(network: &mut Network, lose: fn(&mut Network) -> TestResult)
     Ok(())
 }
 
-fn source(load: &Arc<Load>) -> Result<Target, Failed> {
-    let load = Arc::clone(load);
-    Ok(Target::local(move |stream| load.serve_source(stream))?)
+fn wait_until_full(unread: &AtomicU64) {
+    let deadline = Instant::now() + FILL_TIMEOUT;
+    while Instant::now() < deadline {
+        let earlier = unread.load(Ordering::Relaxed);
+        thread::sleep(QUIET);
+        if unread.load(Ordering::Relaxed) == earlier {
+            return;
+        }
+    }
 }
 
 /// Opens endless downloads, with keys from `first_key` on.
@@ -88,7 +113,6 @@ fn before_and_during(
     let mut before = windows(load);
     before.sort_unstable();
     let _unread = disturb()?;
-    thread::sleep(SETTLE);
     Ok((before[WINDOWS / 2], windows(load).into_iter().max().unwrap_or(0)))
 }
 

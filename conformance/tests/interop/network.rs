@@ -25,7 +25,7 @@ const CASES: &[NetworkCase] = &[
     },
     NetworkCase {
         name: "lost_providers_are_passed_over",
-        promise: |cast| cast.provider().is_some() && cast.entry() == Program::Ours && our_server(cast),
+        promise: shares_providers,
         layout: Layout { providers: 3, ..Layout::DEFAULT },
         run: failover::lost_providers_are_passed_over,
     },
@@ -56,6 +56,11 @@ fn our_server(cast: Cast) -> bool {
 /// Connectors have the provider's link in common.
 fn has_connectors(cast: Cast) -> bool {
     matches!(cast.mode(), Mode::Agent | Mode::Autonomy)
+}
+
+/// All providers serve the same applications, by way of our programs.
+fn shares_providers(cast: Cast) -> bool {
+    matches!(cast.mode(), Mode::Reverse | Mode::Agent) && our_server(cast) && cast.entry() == Program::Ours
 }
 
 fn speaks_first(cast: Cast) -> bool {
