@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conformance::interop::load::{ENDLESS, Load, ask};
-use conformance::interop::target::Target;
+use conformance::interop::target::{Target, read_bytes};
 use conformance::interop::{Network, socks};
 use libtest_mimic::Failed;
 
@@ -16,12 +16,14 @@ use crate::TestResult;
 
 /// Downloads of each connector.
 const STREAMS: u64 = 4;
+/// Bytes of each write of which nothing is read.
+const UNREAD_WRITE: usize = 64 * 1024;
 /// Until everything runs.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Without another byte from a target for so long, the buffers on the way are full.
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_secs(2);
 /// Those of some are never full: they drop.
-const FILL_TIMEOUT: Duration = Duration::from_secs(15);
+const FILL_TIMEOUT: Duration = Duration::from_secs(8);
 /// Throughput is measured so long, so many times in a row.
 const WINDOW: Duration = Duration::from_millis(1500);
 const WINDOWS: usize = 4;
@@ -48,8 +50,9 @@ fn others_keep_half(network: &mut Network, lose: fn(&mut Network) -> TestResult)
     let unread_target = Target::local({
         let unread = Arc::clone(&unread);
         move |mut stream| {
+            read_bytes(&mut stream, 1)?;
             loop {
-                stream.write_all(&[0; 64 * 1024])?;
+                stream.write_all(&[0; UNREAD_WRITE])?;
                 unread.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -65,8 +68,12 @@ fn others_keep_half(network: &mut Network, lose: fn(&mut Network) -> TestResult)
             scope.spawn(move || load.report(key, load.receive(&mut stream, key, ENDLESS)));
         }
         let outcome = before_and_during(&load, || {
-            let streams = (0..STREAMS).map(|_| socks::connect(*first, unread_target.address()));
-            let streams = streams.collect::<Result<Vec<_>, _>>()?;
+            let mut streams = Vec::new();
+            for _ in 0..STREAMS {
+                let mut stream = socks::connect(*first, unread_target.address())?;
+                stream.write_all(b"?")?;
+                streams.push(stream);
+            }
             lose(network)?;
             wait_until_full(&unread);
             Ok(streams)
@@ -76,7 +83,8 @@ fn others_keep_half(network: &mut Network, lose: fn(&mut Network) -> TestResult)
     });
     let (before, during) = outcome?;
     load.outcome()?;
-    println!("before {before}, meanwhile {during} bytes per {WINDOW:?}");
+    let unread = unread.load(Ordering::Relaxed) * UNREAD_WRITE as u64;
+    println!("before {before}, meanwhile {during} bytes per {WINDOW:?}; {unread} bytes sent to nobody");
     assert!(before > 0, "nothing arrived before");
     // Bytes per window; the best one, because other programs of this machine take their share, too.
     assert!(during >= before / 2, "before {before}, meanwhile {during} bytes per {WINDOW:?}");

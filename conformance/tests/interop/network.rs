@@ -31,13 +31,13 @@ const CASES: &[NetworkCase] = &[
     },
     NetworkCase {
         name: "an_application_that_never_reads_stalls_nobody_else",
-        promise: |cast| has_connectors(cast) && our_server(cast),
+        promise: |cast| cast.mode() == Mode::Agent && our_server(cast),
         layout: Layout { clients: 3, ..Layout::DEFAULT },
         run: fairness::an_application_that_never_reads_stalls_nobody_else,
     },
     NetworkCase {
         name: "a_connector_that_never_reads_stalls_nobody_else",
-        promise: |cast| has_connectors(cast) && our_server(cast),
+        promise: |cast| cast.mode() == Mode::Agent && our_server(cast),
         layout: Layout { clients: 3, ..Layout::DEFAULT },
         run: fairness::a_connector_that_never_reads_stalls_nobody_else,
     },
@@ -53,7 +53,6 @@ fn our_server(cast: Cast) -> bool {
     cast.server() == Program::Ours
 }
 
-/// Connectors have the provider's link in common.
 fn has_connectors(cast: Cast) -> bool {
     matches!(cast.mode(), Mode::Agent | Mode::Autonomy)
 }
