@@ -144,6 +144,15 @@ pub enum Verdict {
 }
 
 impl AccessRules {
+    /// No rules.
+    pub(crate) const NONE: &Self = &Self { rules: Vec::new() };
+
+    /// Whether there are no rules, so that everything is allowed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Whether `address` may be used.
     #[must_use]
     pub fn allows(&self, address: SocketAddr) -> bool {

@@ -136,6 +136,9 @@ pub enum LinkError {
     /// The connection broke.
     #[error("connection lost: {0}")]
     Lost(SocketError),
+    /// The token has been removed.
+    #[error("the token was removed")]
+    TokenRemoved,
     /// The client has come back on another link, which goes on with the session.
     #[error("replaced by a new connection of the client")]
     Replaced,
@@ -192,6 +195,12 @@ pub enum ChannelError {
     /// The request asks for something that this peer does not do.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
+    /// No provider is there to connect to targets; the text is that of real servers.
+    #[error("no available reverse clients")]
+    NoProvider,
+    /// Whoever the channel was for has closed its end.
+    #[error("nobody listens any more")]
+    NobodyListens,
     /// This peer does not dial for the other one.
     #[error("this peer accepts no connect requests")]
     NotADialSide,
@@ -204,6 +213,9 @@ pub enum ChannelError {
     /// The other side did not answer the Connect in time.
     #[error("no connect response within {} s", .0.as_secs())]
     ResponseTimeout(Duration),
+    /// The provider has been silent, or is gone, and another one is asked.
+    #[error("no answer; another provider is asked")]
+    Unanswered,
     /// The other side answered the Connect with a failure.
     #[error("{0}")]
     Refused(String),
@@ -264,6 +276,9 @@ pub enum SessionError {
     /// The client will not take the session up again.
     #[error("given up by the client")]
     Abandoned,
+    /// The token of the client has been removed.
+    #[error("the token was removed")]
+    Revoked,
     /// The peer can't have received what it says.
     #[error("the message counts of both sides disagree")]
     Diverged,

@@ -3,11 +3,23 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::error::{ChannelError, LinkError, SessionError};
+use crate::error::{ChannelError, LinkError, SessionError, SocketError};
 use crate::ids::{LinkId, SocketId};
 use crate::io::ChannelRef;
 use crate::link::Extensions;
 use crate::socks5::TargetAddr;
+use crate::token::TokenError;
+
+/// What a client of a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientKind {
+    /// The server connects to targets for it.
+    Forward,
+    /// It connects to targets for others.
+    Provider,
+    /// Providers connect to targets for it.
+    Connector,
+}
 
 /// Something worth a log line. Every event may be ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,12 +52,50 @@ pub enum Event {
         /// How many links there shall be.
         total: usize,
     },
+    /// A SOCKS port of a server can't be opened; the next provider that joins is the next occasion.
+    SocksUnavailable {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: SocketError,
+    },
+    /// A server has a new token.
+    TokenAdded {
+        /// What its clients are.
+        kind: ClientKind,
+        /// Its SOCKS port, if it has one.
+        port: Option<u16>,
+    },
+    /// A token of the configuration of a server can't be used.
+    TokenRefused {
+        /// Why.
+        error: TokenError,
+    },
+    /// A token is gone, and so are its clients.
+    TokenRemoved {
+        /// What they were.
+        kind: ClientKind,
+    },
+    /// The server lets connectors in by a token of this provider.
+    ConnectorAdded {
+        /// The link.
+        link: LinkId,
+    },
+    /// The server does not.
+    ConnectorRefused {
+        /// The link.
+        link: LinkId,
+        /// Why, in its words.
+        reason: String,
+    },
     /// A client has logged in to this server.
     ClientAuthenticated {
         /// The link.
         link: LinkId,
         /// The TCP peer.
         peer: SocketAddr,
+        /// What it may do.
+        kind: ClientKind,
         /// What was negotiated.
         extensions: Extensions,
     },

@@ -69,6 +69,10 @@ arena_id!(
     "association"
 );
 
+/// A token of a server, never reused; a client has one only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TokenId(pub(crate) u64);
+
 /// Gives ids a number, for maps and logs of a driver.
 macro_rules! numbered {
     ($($name:ident)*) => {

@@ -75,8 +75,10 @@ use crate::error::{LinkFailure, SocketError, StopReason};
 use crate::event::Event;
 use crate::header::RequestHeader;
 use crate::ids::{ChannelId, LinkId, ListenerId, QueryId, SocketId, Ticket};
+use crate::secret::Token;
 use crate::socks5::TargetAddr;
 use crate::stats::Stats;
+use crate::token::{AddedToken, NewToken, TokenError};
 use crate::wire::DATA_HEADER_LEN;
 
 /// A complete LinkSocks peer without sockets, threads or clocks.
@@ -283,6 +285,19 @@ pub enum Command {
         /// Returned with the answer.
         ticket: Ticket,
     },
+    /// Add a token to a server. Answered by [`Action::AnswerToken`].
+    AddToken {
+        /// Returned with the answer.
+        ticket: Ticket,
+        /// The token.
+        token: NewToken,
+    },
+    /// Remove a token from a server, and with a reverse token its connector tokens. Their clients are
+    /// cut off. Nothing happens if there is no such token.
+    RemoveToken {
+        /// The token.
+        token: Token,
+    },
     /// Stop: accept nothing new, let channels finish for up to `drain`, then close all links.
     /// Ends with [`Action::Stop`]. Until channels are being closed, another one replaces `drain`.
     Shutdown {
@@ -447,6 +462,13 @@ pub enum Action {
         ticket: Ticket,
         /// Why.
         error: crate::error::OpenError,
+    },
+    /// The answer to [`Command::AddToken`].
+    AnswerToken {
+        /// The command.
+        ticket: Ticket,
+        /// The token that was added, or why not.
+        result: Result<AddedToken, TokenError>,
     },
     /// Bind a listener. Answered by [`Input::ListenerOpened`] or [`Input::ListenerFailed`].
     Listen {

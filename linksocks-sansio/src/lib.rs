@@ -74,6 +74,7 @@ mod tests;
 mod timer;
 pub mod token;
 mod url;
+mod waiting;
 pub mod wire;
 
 pub use client::ClientEngine;

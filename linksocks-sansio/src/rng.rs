@@ -32,6 +32,11 @@ impl EngineRng {
         InstanceId(Builder::from_random_bytes(self.bytes()).into_uuid())
     }
 
+    /// A number below `count`, which is not 0. Not quite uniform, which does not matter here.
+    pub(crate) fn below(&mut self, count: usize) -> usize {
+        self.0.next_u32() as usize % count.max(1)
+    }
+
     /// A number in `-1.0..1.0`.
     pub(crate) fn signed_unit(&mut self) -> f64 {
         f64::from(self.0.next_u32()) / f64::from(u32::MAX) * 2.0 - 1.0

@@ -1,6 +1,7 @@
 //! Tokens and passwords: never shown, compared in constant time.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -38,6 +39,11 @@ impl Token {
         Self(ANONYMOUS.to_owned())
     }
 
+    /// A token of random bytes, in hex.
+    pub(crate) fn made(random: &[u8]) -> Self {
+        Self(to_hex(random))
+    }
+
     /// The secret itself. To be sent, never to be logged.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -64,6 +70,12 @@ impl PartialEq for Token {
 }
 
 impl Eq for Token {}
+
+impl Hash for Token {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,13 +106,14 @@ impl TokenDigest {
     /// The text form: 64 lower-case hex digits.
     #[must_use]
     pub fn to_hex(&self) -> String {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        self.0
-            .iter()
-            .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
-            .map(char::from)
-            .collect()
+        to_hex(&self.0)
     }
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 fn hex_digit(digit: u8) -> Option<u8> {

@@ -76,7 +76,7 @@ impl ConnectorToken {
 }
 
 /// A token that has been added.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AddedToken {
     /// The token as given, or as made.
     pub token: Token,
@@ -86,7 +86,7 @@ pub struct AddedToken {
 }
 
 /// Why a token can't be added. The texts are those of real servers.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
 pub enum TokenError {
     /// The text stands for clients without a token.
     #[error("'anonymous' is reserved and cannot be used as a token")]
@@ -109,6 +109,9 @@ pub enum TokenError {
     /// Another token has this SOCKS port; 0: the whole pool is in use.
     #[error("cannot allocate port: {0}")]
     Port(u16),
+    /// The command went to a client.
+    #[error("only servers have tokens")]
+    NotAServer,
     /// There are as many tokens as [`Limits::tokens`](crate::config::Limits::tokens) allows.
     #[error("too many tokens")]
     TooMany,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use super::Sealed;
 use crate::config::Limits;
 use crate::wire::gzip::Inflate;
 
@@ -39,6 +40,8 @@ pub(crate) struct Inbound {
     released: usize,
     /// What has been popped of gzip payloads since [`Inbound::take_inflated`].
     inflated: usize,
+    /// Whole messages that wait for another leg of their way.
+    held: Vec<Sealed>,
     pub(crate) end: Option<InboundEnd>,
 }
 
@@ -75,6 +78,19 @@ impl Inbound {
         }
         self.close_tail();
         self.waiting.push_back(Waiting::Gzip(payload));
+    }
+
+    /// Keeps a whole message.
+    pub(crate) fn hold(&mut self, message: Sealed) {
+        self.bytes += message.message.len();
+        self.held.push(message);
+    }
+
+    /// Takes the messages that were kept.
+    pub(crate) fn take_held(&mut self) -> Vec<Sealed> {
+        let held = std::mem::take(&mut self.held);
+        self.bytes -= held.iter().map(|sealed| sealed.message.len()).sum::<usize>();
+        held
     }
 
     /// Takes the next bytes to write. Of a gzip payload these are up to `step`, `None` for nothing yet.
@@ -125,12 +141,12 @@ impl Inbound {
 
     /// Whether nothing waits.
     pub(crate) fn is_empty_queue(&self) -> bool {
-        self.waiting.is_empty() && self.tail.is_empty()
+        self.waiting.is_empty() && self.tail.is_empty() && self.held.is_empty()
     }
 
     /// What the waiting bytes are charged.
     pub(crate) fn charge(&self) -> usize {
-        let pieces = self.waiting.len() + usize::from(!self.tail.is_empty());
+        let pieces = self.waiting.len() + self.held.len() + usize::from(!self.tail.is_empty());
         self.bytes + pieces * Limits::MESSAGE_OVERHEAD
     }
 

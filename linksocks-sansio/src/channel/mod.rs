@@ -23,7 +23,7 @@ pub(crate) use udp::{Application, Association, AssociationPhase, DatagramQueue, 
 
 use crate::dial::DialKey;
 use crate::error::ChannelError;
-use crate::ids::{ChannelId, LinkId, SocketId, Ticket};
+use crate::ids::{AssociationKey, ChannelId, ChannelKey, LinkId, SocketId, Ticket};
 use crate::io::ChannelRef;
 use crate::link::Extensions;
 use crate::socks5::TargetAddr;
@@ -38,6 +38,15 @@ pub(crate) enum Origin {
     /// [`Command::Open`](crate::io::Command::Open) or
     /// [`Command::Associate`](crate::io::Command::Associate).
     Embed(Ticket),
+    /// A connector's Connect, which is to go on to a provider.
+    Leg(Leg),
+}
+
+/// What a connector has opened on its link: the first leg of a way that a provider's link goes on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Leg {
+    Stream(ChannelKey),
+    Datagrams(AssociationKey),
 }
 
 /// Where a channel stands.
@@ -49,6 +58,10 @@ pub(crate) enum Phase {
     Dialing(DialKey),
     /// Bytes flow.
     Open(SocketId),
+    /// A connector's channel for which a provider is sought, or asked.
+    Routing,
+    /// Messages go on to and come from the other leg, [`Channel::partner`].
+    Joined,
     /// The socket is gone; what was read from it still goes out.
     SendingRest,
 }
@@ -68,6 +81,8 @@ pub(crate) struct Channel {
     pub(crate) side: Side,
     pub(crate) target: TargetAddr,
     pub(crate) phase: Phase,
+    /// The other leg, if this is one.
+    pub(crate) partner: Option<ChannelKey>,
     /// The application takes it for open, and the other side has not said so yet (fast open).
     pub(crate) unconfirmed: bool,
     /// What the link has negotiated.
@@ -120,8 +135,10 @@ impl Channel {
     pub(crate) fn socket(&self) -> Option<SocketId> {
         match self.phase {
             Phase::Open(socket) | Phase::Connecting(Origin::Socks(socket)) => Some(socket),
-            Phase::Connecting(Origin::Http(_) | Origin::Embed(_))
+            Phase::Connecting(Origin::Http(_) | Origin::Embed(_) | Origin::Leg(_))
             | Phase::Dialing(_)
+            | Phase::Routing
+            | Phase::Joined
             | Phase::SendingRest => None,
         }
     }
@@ -131,20 +148,24 @@ impl Channel {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GrantedWindow {
     window: usize,
-    /// What the peer may still send.
-    left: usize,
+    /// What the peer may still send; negative after a message that was longer than the window.
+    left: i64,
     /// What has been taken out of the queue and not been returned to the peer yet.
     unreturned: usize,
 }
 
 impl GrantedWindow {
     pub(crate) fn new(window: u32) -> Self {
-        Self { window: window as usize, left: window as usize, unreturned: 0 }
+        Self { window: window as usize, left: i64::from(window), unreturned: 0 }
     }
 
     /// Charges a message of `length` bytes, or says that it exceeds the window.
     pub(crate) fn on_received(&mut self, length: usize) -> Result<(), WindowExceeded> {
-        self.left = self.left.checked_sub(length).ok_or(WindowExceeded)?;
+        let (length, window) = (as_i64(length), as_i64(self.window));
+        if !fits(length, self.left, window) {
+            return Err(WindowExceeded);
+        }
+        self.left -= length;
         Ok(())
     }
 
@@ -155,9 +176,20 @@ impl GrantedWindow {
             return None;
         }
         let bytes = std::mem::take(&mut self.unreturned);
-        self.left += bytes;
+        self.left += as_i64(bytes);
         u32::try_from(bytes).ok()
     }
+}
+
+/// Whether a message may be sent while so much is `left` of a window. One that is forwarded as it came
+/// may be longer than the window of the next hop: it may go when most of that is free, which it is at
+/// the latest when nothing waits at the receiver.
+pub(crate) fn fits(length: i64, left: i64, window: i64) -> bool {
+    length <= left || left > window / 2
+}
+
+fn as_i64(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// The peer sent more than it was allowed to.
@@ -183,5 +215,19 @@ mod tests {
         assert_eq!(window.on_consumed(49), None);
         assert_eq!(window.on_consumed(1), Some(50));
         assert_eq!(window.on_received(90), Ok(()));
+        assert_eq!(window.on_received(1), Err(WindowExceeded));
+    }
+
+    #[test]
+    fn a_message_longer_than_the_window_may_come_while_most_of_it_is_free() {
+        let mut window = GrantedWindow::new(100);
+        assert_eq!(window.on_received(50), Ok(()));
+        assert_eq!(window.on_received(1000), Err(WindowExceeded));
+        assert_eq!(window.on_consumed(50), Some(50));
+        assert_eq!(window.on_received(49), Ok(()));
+        assert_eq!(window.on_received(1000), Ok(()));
+        assert_eq!(window.on_received(1), Err(WindowExceeded));
+        assert_eq!(window.on_consumed(1049), Some(1049));
+        assert_eq!(window.on_received(100), Ok(()));
     }
 }

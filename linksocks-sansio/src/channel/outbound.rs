@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::batch::{Batch, BatchRules};
-use super::{Batcher, Shrink};
-use crate::config::BatchingMode;
+use super::{Batcher, Shrink, as_i64, fits};
+use crate::config::{BatchingMode, Limits};
 use crate::ids::ChannelId;
 use crate::io::ReadCredit;
 use crate::link::Turn;
@@ -43,6 +43,19 @@ pub(crate) struct Sealed {
     pub(crate) carried: usize,
 }
 
+/// The sending end of a channel's credit window.
+#[derive(Clone, Copy, Debug)]
+struct Credit {
+    left: i64,
+    window: i64,
+}
+
+impl Credit {
+    fn allows(self, length: usize) -> bool {
+        fits(as_i64(length), self.left, self.window)
+    }
+}
+
 /// Data messages of a channel, and the end behind them.
 #[derive(Debug)]
 pub(crate) struct Outbound {
@@ -59,7 +72,7 @@ pub(crate) struct Outbound {
     end: Option<OutboundEnd>,
     /// What may be sent, in whole messages: as the peer lets us, or, without the window extension,
     /// as [`Self::limit`] says. `None`: anything.
-    credit: Option<u64>,
+    credit: Option<Credit>,
     pub(crate) turn: Turn,
 }
 
@@ -74,7 +87,7 @@ impl Outbound {
             shrink: Shrink::default(),
             bytes: 0,
             end: None,
-            credit: window.map(u64::from),
+            credit: window.map(|window| Credit { left: window.into(), window: window.into() }),
             turn: Turn::default(),
         }
     }
@@ -184,8 +197,8 @@ impl Outbound {
         self.queue.len() - self.plain.0
     }
 
-    /// Adds a message that carries a datagram.
-    pub(crate) fn push_datagram(&mut self, sealed: Sealed) {
+    /// Adds a message as it is.
+    pub(crate) fn push(&mut self, sealed: Sealed) {
         self.bytes += sealed.message.len();
         self.enqueue(sealed);
     }
@@ -195,6 +208,11 @@ impl Outbound {
         if let Some(sealed) = self.queue.pop_front() {
             self.bytes -= sealed.message.len();
         }
+    }
+
+    /// What waits, with overhead.
+    pub(crate) fn weight(&self) -> usize {
+        self.bytes + self.queue.len() * Limits::MESSAGE_OVERHEAD
     }
 
     /// How many messages wait.
@@ -221,7 +239,7 @@ impl Outbound {
             (None, Some(batch)) => batch.memory.len(),
             (None, None) => return self.end.is_some().then_some(0),
         };
-        self.credit.is_none_or(|credit| credit >= length as u64).then_some(length)
+        self.credit.is_none_or(|credit| credit.allows(length)).then_some(length)
     }
 
     /// Takes what comes next, if it may be sent.
@@ -237,7 +255,7 @@ impl Outbound {
         }
         self.bytes -= sealed.message.len();
         if let Some(credit) = &mut self.credit {
-            *credit -= sealed.message.len() as u64;
+            credit.left -= as_i64(sealed.message.len());
         }
         Some(Next::Data(sealed))
     }
@@ -245,17 +263,24 @@ impl Outbound {
     /// The peer lets us send more. Nothing without the window extension.
     pub(crate) fn add_credit(&mut self, bytes: u32) {
         if let Some(credit) = &mut self.credit {
-            *credit = credit.saturating_add(u64::from(bytes));
+            credit.left = credit.left.saturating_add(bytes.into());
         }
     }
 
     /// Lets no more than `bytes` leave until [`Self::lift_limit`]. Without the window extension.
-    pub(crate) fn limit(&mut self, bytes: u64) {
-        self.credit = Some(bytes);
+    pub(crate) fn limit(&mut self, bytes: u32) {
+        self.credit = Some(Credit { left: bytes.into(), window: i64::MAX });
     }
 
     pub(crate) fn lift_limit(&mut self) {
         self.credit = None;
+    }
+
+    /// Takes complete messages away, and forgets the end.
+    pub(crate) fn take_messages(&mut self) -> VecDeque<Sealed> {
+        self.end = None;
+        self.bytes = 0;
+        std::mem::take(&mut self.queue)
     }
 
     /// Drops what waits, and returns how many bytes that were.

@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::names::Names;
-use super::{Origin, Outbound};
+use super::{Origin, Outbound, Side};
+use crate::access::AccessRules;
 use crate::config::Limits;
 use crate::error::ChannelError;
-use crate::ids::{ChannelId, LinkId, SocketId};
+use crate::ids::{AssociationKey, ChannelId, LinkId, SocketId};
 use crate::io::ChannelRef;
 use crate::socks5::Reply;
 
@@ -26,6 +28,8 @@ pub(crate) struct Association {
     pub(crate) id: ChannelId,
     pub(crate) phase: AssociationPhase,
     pub(crate) local: Local,
+    /// Of whoever the association is for; besides those of the engine.
+    pub(crate) rules: Arc<AccessRules>,
     /// Names that datagrams go to, as far as they are looked up here.
     pub(crate) names: Names,
     /// Messages that wait for the link.
@@ -60,6 +64,13 @@ pub(crate) enum Local {
     Application(Application),
     /// Dial side: a port for each family, bound when the first datagram needs it.
     Targets { v4: Option<Port>, v6: Option<Port> },
+    /// Datagrams go on to and come from the other leg.
+    Joined {
+        /// `None`: it has not been found yet, or is gone.
+        partner: Option<AssociationKey>,
+        /// Dial side: this is the connector's leg.
+        side: Side,
+    },
 }
 
 /// The application behind an association.
@@ -133,8 +144,17 @@ impl Association {
         let (first, second) = match &self.local {
             Local::Application(application) => (&application.port, &None),
             Local::Targets { v4, v6 } => (v4, v6),
+            Local::Joined { .. } => (&None, &None),
         };
         first.iter().chain(second)
+    }
+
+    /// The other leg, if this is one and that is there.
+    pub(crate) fn partner(&self) -> Option<AssociationKey> {
+        match self.local {
+            Local::Joined { partner, .. } => partner,
+            Local::Application(_) | Local::Targets { .. } => None,
+        }
     }
 
     /// The port with this socket.
@@ -152,14 +172,14 @@ impl Association {
         match &mut self.local {
             Local::Application(application) => [Some(&mut application.port), None],
             Local::Targets { v4, v6 } => [Some(v4), Some(v6)],
+            Local::Joined { .. } => [None, None],
         }
     }
 
     /// Bytes that wait, and names that are remembered, with overhead.
     pub(crate) fn weight(&self) -> usize {
         let ports: usize = self.ports().map(|port| port.queue.weight()).sum();
-        let outbound = self.outbound.bytes() + self.outbound.len() * Limits::MESSAGE_OVERHEAD;
-        ports + outbound + self.names.weight()
+        ports + self.outbound.weight() + self.names.weight()
     }
 
     /// Whether nothing waits for a local socket.

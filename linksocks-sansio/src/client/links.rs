@@ -5,7 +5,7 @@ use super::route::Route;
 use crate::dial::DialOwner;
 use crate::error::{LinkError, LinkFailure, StopReason};
 use crate::event::Event;
-use crate::ids::{LinkId, SocketId};
+use crate::ids::{LinkId, SocketId, TokenId};
 use crate::io::{Action, LinkRequest, UpgradeResponse};
 use crate::link::{Extensions, LinkEnd, LinkPhase};
 use crate::relay::{Ending, EngineTimer, NOT_OPEN, Timer};
@@ -15,7 +15,7 @@ impl ClientEngine {
     /// Starts an attempt for a slot.
     pub(super) fn connect(&mut self, slot: usize) {
         let server = &self.config.server;
-        let url = server.login(&self.token, false, self.instance);
+        let url = server.login(&self.token, self.is_provider(), self.instance);
         let carries_token = !server.authenticates_by_url();
         let deadline = self.relay.now.checked_add(self.relay.config.timeouts.link_open);
         self.connect_by(slot, Route::new(url, carries_token, deadline));
@@ -63,7 +63,8 @@ impl ClientEngine {
         let answer = response.extensions.as_deref().map(Extensions::parse).unwrap_or_default();
         link.extensions = link.extensions.and(answer);
         if !self.config.server.authenticates_by_url() {
-            let auth = Auth { token: self.token.clone(), reverse: false, instance: self.instance };
+            let (token, reverse) = (self.token.clone(), self.is_provider());
+            let auth = Auth { token, reverse, instance: self.instance };
             self.relay.send_prelude(id, auth.encode());
         }
     }
@@ -113,7 +114,7 @@ impl ClientEngine {
                 if let Some(token) = assigned {
                     self.token = token;
                 }
-                self.relay.set_owner(id, (0, self.instance));
+                self.relay.set_owner(id, (TokenId::default(), self.instance));
                 self.relay.link_authenticated(id);
             }
             AuthResponse::Failure { error } => {
@@ -133,6 +134,7 @@ impl ClientEngine {
         self.relay.tell(Event::LinkReady { link: id, extensions, ready, total });
         if !self.relay.is_shutting_down() {
             self.start_listening();
+            self.register_connectors(id);
         }
         self.serve_waiting();
     }

@@ -1,12 +1,13 @@
 //! The engine of a client: keeps links to a server and offers SOCKS5 over them.
 
 mod links;
+mod provider;
 mod route;
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use self::route::Route;
+use crate::access::AccessRules;
 use crate::backoff::Backoff;
 use crate::channel::Origin;
 use crate::config::ClientConfig;
@@ -15,12 +16,12 @@ use crate::event::Event;
 use crate::ids::{InstanceId, LinkId, ListenerId, Ticket};
 use crate::io::{Action, Command, Engine, Input, Output, sealed};
 use crate::link::LinkEnd;
-use crate::relay::{
-    EngineTimer, Notice, Relay, Role, Timer, Want, Wish, close_code, handle_input, poll_output,
-};
+use crate::relay::{EngineTimer, Notice, Relay, Role, Want, Wish, close_code, handle_input, poll_output};
 use crate::secret::Token;
 use crate::socks5::{Reply, TargetAddr};
 use crate::stats::Stats;
+use crate::token::TokenError;
+use crate::waiting::Waiting;
 use crate::wire::Message;
 
 /// A LinkSocks client.
@@ -40,7 +41,7 @@ pub struct ClientEngine {
     next_slot: usize,
     listener: Option<ListenerId>,
     /// Wishes that wait for a link.
-    waiting: VecDeque<(Origin, Wish)>,
+    waiting: Waiting<()>,
 }
 
 /// The place of one link.
@@ -69,7 +70,7 @@ impl ClientEngine {
             proven: false,
             next_slot: 0,
             listener: None,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             config,
         };
         if client.config.listen_early {
@@ -82,8 +83,9 @@ impl ClientEngine {
     }
 
     fn start_listening(&mut self) {
-        if let (Some(address), None) = (self.config.listen, self.listener) {
-            self.listener = Some(self.relay.listen(address, self.config.credentials.clone()));
+        if let (Some(address), None, false) = (self.config.listen, self.listener, self.is_provider()) {
+            self.listener =
+                Some(self.relay.listen(address, self.config.credentials.clone(), AccessRules::default()));
         }
     }
 
@@ -97,9 +99,8 @@ impl ClientEngine {
                 Want::Datagrams(sender) => self.relay.open_association(link, origin, sender),
             }
         } else {
-            self.relay
-                .set_timer(Timer::Engine(EngineTimer::Wanted(origin)), self.relay.config.timeouts.link_wait);
-            self.waiting.push_back((origin, wish));
+            let patience = self.relay.config.timeouts.link_wait;
+            self.waiting.add(&mut self.relay, origin, wish, (), patience);
         }
     }
 
@@ -117,21 +118,15 @@ impl ClientEngine {
     }
 
     fn serve_waiting(&mut self) {
-        for (origin, wish) in std::mem::take(&mut self.waiting) {
-            self.relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(origin)));
-            if self.relay.still_wants(origin) {
-                self.grant(origin, wish);
-            }
+        for (origin, wish) in self.waiting.take(&mut self.relay, |()| true) {
+            self.grant(origin, wish);
         }
     }
 
     fn on_wait_timeout(&mut self, origin: Origin) {
-        // Usually the first one: all wait equally long.
-        match self.waiting.iter().position(|(waiting, _)| *waiting == origin) {
-            Some(place) => self.waiting.remove(place),
-            None => return,
-        };
-        self.relay.refuse(origin, OpenError::NoLink);
+        if self.waiting.expire(origin) {
+            self.relay.refuse(origin, OpenError::NoLink);
+        }
     }
 
     fn on_open(&mut self, ticket: Ticket, target: TargetAddr) {
@@ -142,8 +137,7 @@ impl ClientEngine {
     }
 
     fn refuse_waiting(&mut self, error: &OpenError) {
-        for (origin, _) in std::mem::take(&mut self.waiting) {
-            self.relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(origin)));
+        for (origin, _) in self.waiting.take(&mut self.relay, |()| true) {
             self.relay.refuse(origin, error.clone());
         }
     }
@@ -170,6 +164,9 @@ impl Role for ClientEngine {
     fn apply(&mut self, input: Input) {
         match input {
             Input::Command(Command::Open { ticket, target }) => self.on_open(ticket, target),
+            Input::Command(Command::AddToken { ticket, .. }) => {
+                self.relay.act(Action::AnswerToken { ticket, result: Err(TokenError::NotAServer) });
+            }
             Input::Command(Command::Associate { ticket }) => {
                 self.relay.want(Origin::Embed(ticket), Want::Datagrams(Reply::NO_ADDRESS));
             }
@@ -208,6 +205,7 @@ impl Role for ClientEngine {
             EngineTimer::Slot(slot) if !self.relay.is_shutting_down() => self.connect(slot),
             EngineTimer::Slot(_) => {}
             EngineTimer::Wanted(origin) => self.on_wait_timeout(origin),
+            EngineTimer::Silence(_) | EngineTimer::Listener(_) | EngineTimer::Released(_) => {}
         }
     }
 
@@ -220,6 +218,14 @@ impl Role for ClientEngine {
                 self.on_down(link, slot, authenticated, error);
             }
             Notice::LinkDown { end: LinkEnd::Server { .. }, .. } => {}
+            Notice::ConnectorRequested { .. } => {}
+            Notice::ConnectorAnswered { link, response } => self.on_connector_answer(link, response),
+            Notice::ConnectRequested { link, connect } if self.relay.is_shutting_down() => {
+                self.relay.refuse_connect(link, connect.channel, &ChannelError::Shutdown);
+            }
+            Notice::ConnectRequested { link, connect } if self.is_provider() => {
+                self.relay.accept_connect(link, connect);
+            }
             Notice::ConnectRequested { link, connect } => {
                 self.relay.refuse_connect(link, connect.channel, &ChannelError::NotADialSide);
             }

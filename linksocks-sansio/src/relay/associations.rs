@@ -1,11 +1,13 @@
 //! The life of UDP associations: how they open, and how they end.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::{GRACE, Opening, Relay, Socket, SocketOwner, Timer};
+use crate::access::AccessRules;
 use crate::channel::{
     Application, Association, AssociationPhase, Batcher, Local, Names, Origin, Outbound, OutboundEnd, Port,
-    Sender,
+    Sender, Side,
 };
 use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
@@ -24,6 +26,7 @@ impl Relay {
             return;
         }
         let (sender, local) = match origin {
+            Origin::Leg(leg) => return self.open_second_leg(link, leg),
             Origin::Embed(_) => (Sender::Embedder, None),
             Origin::Socks(socket) | Origin::Http(socket) => {
                 let Some(Socket { owner: SocketOwner::Socks(session), .. }) = self.sockets.get(socket) else {
@@ -34,13 +37,19 @@ impl Relay {
         };
         let id = self.rng.channel_id();
         let application = Application { origin, sender, port: None, local: None, confirmed: false };
-        let key = self.add_association(link, id, Local::Application(application));
+        let rules = self.association_rules(link, Some(origin));
+        let key = self.add_association(link, id, Local::Application(application), rules);
         self.bind_session(origin, Opening::Datagrams(key));
         if let Some(local) = local {
             // Where the application has reached us by TCP, it reaches us by UDP.
             let port = self.bind_port(key, with_any_port(local));
             self.set_application_port(key, port);
         }
+        self.request_association(link, key, id);
+    }
+
+    /// Asks the peer for an association.
+    pub(super) fn request_association(&mut self, link: LinkId, key: AssociationKey, id: ChannelId) {
         let connect = Connect { channel: id, request: ConnectRequest::Udp, resume: false };
         if let Ok(connect) = Message::Connect(connect).encode() {
             self.send_control(link, connect);
@@ -48,9 +57,15 @@ impl Relay {
         self.set_timer(Timer::AssociationResponse(key), self.config.timeouts.response);
     }
 
-    fn add_association(&mut self, link_id: LinkId, id: ChannelId, local: Local) -> AssociationKey {
+    pub(super) fn add_association(
+        &mut self,
+        link_id: LinkId,
+        id: ChannelId,
+        local: Local,
+        rules: Arc<AccessRules>,
+    ) -> AssociationKey {
         let phase = match local {
-            Local::Application(_) => AssociationPhase::Opening,
+            Local::Application(_) | Local::Joined { .. } => AssociationPhase::Opening,
             Local::Targets { .. } => AssociationPhase::Open,
         };
         let batcher = Batcher::new(self.config.batching.delay, self.now);
@@ -59,6 +74,7 @@ impl Relay {
             id,
             phase,
             local,
+            rules,
             names: Names::default(),
             outbound: Outbound::new(id, None, batcher),
             on_wire: true,
@@ -111,6 +127,7 @@ impl Relay {
                 self.grant_datagrams(key, id);
                 self.flush_port(key, id);
             }
+            Local::Joined { .. } => {}
         }
     }
 
@@ -121,16 +138,22 @@ impl Relay {
             (Some(Local::Application(_)), Err(text)) => {
                 self.abort_association(key, ChannelError::Refused(text));
             }
-            (Some(Local::Targets { .. }) | None, _) => {}
+            (Some(Local::Joined { side: Side::Socks, .. }), Ok(())) => self.confirm_association(key),
+            (Some(Local::Joined { side: Side::Socks, .. }), Err(text)) => {
+                self.abort_association(key, ChannelError::Refused(text));
+            }
+            (Some(Local::Targets { .. } | Local::Joined { side: Side::Dial, .. }) | None, _) => {}
         }
     }
 
     /// The other side has agreed, as it says or its datagrams imply.
     pub(super) fn confirm_association(&mut self, key: AssociationKey) {
-        let Some(Association { local: Local::Application(application), phase, .. }) =
-            self.associations.get_mut(key)
-        else {
-            return;
+        let (application, phase) = match self.associations.get_mut(key) {
+            Some(Association { local: Local::Application(application), phase, .. }) => (application, phase),
+            Some(Association { local: Local::Joined { side: Side::Socks, .. }, .. }) => {
+                return self.confirm_second_leg(key);
+            }
+            _ => return,
         };
         if *phase == AssociationPhase::Ending || application.confirmed {
             return;
@@ -183,13 +206,13 @@ impl Relay {
     }
 
     /// Both sides know of an association: from now on it must be used.
-    fn establish_association(&mut self, key: AssociationKey) {
+    pub(super) fn establish_association(&mut self, key: AssociationKey) {
         self.timers.cancel(Timer::AssociationResponse(key));
         let Some(association) = self.associations.get_mut(key) else { return };
         association.last_datagram = self.now;
         let local = match &association.local {
             Local::Application(application) => application.local,
-            Local::Targets { .. } => None,
+            Local::Targets { .. } | Local::Joined { .. } => None,
         };
         let channel = association.as_ref();
         self.set_timer(Timer::AssociationIdle(key), self.config.timeouts.udp_idle);
@@ -227,7 +250,8 @@ impl Relay {
 
     /// Agrees to relay datagrams for the peer of `link`. Sockets are bound when they are needed.
     pub(super) fn accept_association(&mut self, link: LinkId, id: ChannelId) -> AssociationKey {
-        let key = self.add_association(link, id, Local::Targets { v4: None, v6: None });
+        let rules = self.association_rules(link, None);
+        let key = self.add_association(link, id, Local::Targets { v4: None, v6: None }, rules);
         self.send_answer(link, ConnectResponse { channel: id, result: Ok(()) }.encode());
         self.establish_association(key);
         key
@@ -253,7 +277,9 @@ impl Relay {
                 self.remove_association(key, Some(ChannelError::Socket(error)));
                 self.refuse(origin, OpenError::Bind(error));
             }
-            Local::Application(_) => self.end_association(key, Some(ChannelError::Socket(error))),
+            Local::Application(_) | Local::Joined { .. } => {
+                self.end_association(key, Some(ChannelError::Socket(error)));
+            }
         }
     }
 
@@ -323,7 +349,19 @@ impl Relay {
 
     /// Ends an association with a reason, at both ends.
     pub(super) fn reset_association(&mut self, key: AssociationKey, error: ChannelError) {
-        self.disconnect_association(key, &error);
+        match self.associations.get(key) {
+            Some(Association {
+                local: Local::Joined { side: Side::Dial, .. },
+                phase: AssociationPhase::Opening,
+                link,
+                id,
+                ..
+            }) => {
+                let (link, id) = (*link, *id);
+                self.refuse_connect(link, id, &error);
+            }
+            _ => self.disconnect_association(key, &error),
+        }
         self.abort_association(key, error);
     }
 
@@ -359,7 +397,10 @@ impl Relay {
         let Association { sent, received, dropped, .. } = association;
         let (channel, error) = (association.as_ref(), error.or(association.error));
         self.totals.channels_failed += u64::from(error.is_some());
-        self.tell(Event::AssociationClosed { channel, sent, received, dropped, error });
+        self.tell(Event::AssociationClosed { channel, sent, received, dropped, error: error.clone() });
+        if let Local::Joined { partner: Some(partner), .. } = association.local {
+            self.part_associations(partner, error);
+        }
     }
 
     fn drop_outbound(&mut self, key: AssociationKey) {
@@ -396,6 +437,7 @@ impl Relay {
         let (first, second) = match &mut association.local {
             Local::Application(application) => (application.port.take(), None),
             Local::Targets { v4, v6 } => (v4.take(), v6.take()),
+            Local::Joined { .. } => (None, None),
         };
         let control = match &association.local {
             Local::Application(Application { origin: Origin::Socks(control), .. })
@@ -403,7 +445,7 @@ impl Relay {
             {
                 Some(*control)
             }
-            Local::Application(_) | Local::Targets { .. } => None,
+            Local::Application(_) | Local::Targets { .. } | Local::Joined { .. } => None,
         };
         for query in queries {
             self.disown_query(query);

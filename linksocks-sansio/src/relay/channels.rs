@@ -8,7 +8,9 @@
 //! other one; any other text aborts.
 
 use super::{Relay, Socket, Timer};
-use crate::channel::{Channel, InboundEnd, OutboundEnd, Phase, Side};
+use bytes::Bytes;
+
+use crate::channel::{Channel, InboundEnd, Origin, OutboundEnd, Phase, Side};
 use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
 use crate::ids::{ChannelId, ChannelKey, LinkId};
@@ -21,15 +23,15 @@ pub(super) const EOF: &str = "EOF";
 impl Relay {
     // ---- link → socket
 
-    pub(crate) fn on_data(&mut self, link: LinkId, data: Data, length: usize) {
+    pub(crate) fn on_data(&mut self, link: LinkId, data: Data, raw: &Bytes) {
         let Some(key) = self.find_channel(link, data.channel) else {
             if self.reset_sibling(link, data.channel) {
                 return;
             }
-            self.on_early_data(link, data, length);
+            self.on_early_data(link, data.channel, raw);
             return;
         };
-        let now = self.now;
+        let (now, length) = (self.now, raw.len());
         let Some(channel) = self.channels.get_mut(key) else { return };
         if data.datagram.is_some() {
             self.reset_channel(key, ChannelError::Protocol("datagram on a TCP channel"));
@@ -49,6 +51,11 @@ impl Relay {
             return;
         }
         let payload = data.payload.len();
+        if matches!(channel.phase, Phase::Routing | Phase::Joined | Phase::Connecting(Origin::Leg(_))) {
+            self.confirm_channel(key);
+            self.forward(key, raw, payload);
+            return;
+        }
         match data.compression {
             Compression::None => {
                 channel.received += payload as u64;
@@ -91,7 +98,7 @@ impl Relay {
     }
 
     /// Lets the peer send as much again as no longer waits.
-    fn return_credit(&mut self, key: ChannelKey, bytes: usize) {
+    pub(super) fn return_credit(&mut self, key: ChannelKey, bytes: usize) {
         let Some(channel) = self.channels.get_mut(key) else { return };
         if !channel.extensions.window || !channel.on_wire {
             return;
@@ -110,24 +117,30 @@ impl Relay {
         }
     }
 
-    /// Once everything is handed to the socket: tells it that no more comes; once everything is
+    /// Once everything is handed to the local end: tells it that no more comes; once everything is
     /// written and nothing can come from it any more, closes it.
-    fn end_writing(&mut self, key: ChannelKey) {
+    pub(super) fn end_writing(&mut self, key: ChannelKey) {
+        let forwarded = self.forwarding(key) == 0;
         let Some(channel) = self.channels.get_mut(key) else { return };
-        let (Phase::Open(socket), Some(end)) = (channel.phase, channel.inbound.end) else { return };
-        if !channel.inbound.is_empty_queue() {
-            return;
-        }
+        let Some(end) = channel.inbound.end.filter(|_| channel.inbound.is_empty_queue()) else { return };
         let over = match end {
             InboundEnd::Close => true,
             InboundEnd::Finish => channel.end_sent,
         };
-        if over && self.sockets.get(socket).is_some_and(Socket::is_written) {
-            self.remove_channel(key, None);
-            self.close_socket(socket);
-        } else if !channel.write_shut {
-            channel.write_shut = true;
-            self.shut_down_write(socket);
+        match channel.phase {
+            Phase::Open(socket) if over && self.sockets.get(socket).is_some_and(Socket::is_written) => {
+                self.remove_channel(key, None);
+                self.close_socket(socket);
+            }
+            Phase::Open(socket) if !channel.write_shut => {
+                channel.write_shut = true;
+                self.shut_down_write(socket);
+            }
+            Phase::Joined if over && channel.write_shut && forwarded => {
+                self.remove_channel(key, None);
+            }
+            Phase::Routing | Phase::Joined => self.end_forwarding(key, end),
+            Phase::Open(_) | Phase::Connecting(_) | Phase::Dialing(_) | Phase::SendingRest => {}
         }
     }
 
@@ -165,6 +178,8 @@ impl Relay {
         let deliverable = match channel.phase {
             Phase::Open(_) => !channel.unconfirmed,
             Phase::Dialing(_) => !channel.inbound.is_empty_queue(),
+            Phase::Routing => !channel.inbound.is_empty_queue() || channel.received > 0,
+            Phase::Joined => true,
             Phase::Connecting(_) | Phase::SendingRest => false,
         };
         self.leave_wire(key);
@@ -172,9 +187,12 @@ impl Relay {
             self.timers.cancel(Timer::HalfClose(key));
             if let Some(channel) = self.channels.get_mut(key) {
                 channel.inbound.end = Some(InboundEnd::Close);
-                let read = channel.outbound.payload_bytes();
+                let (read, partner) = (channel.outbound.payload_bytes(), channel.partner);
                 self.totals.send_queued -= channel.outbound.clear();
                 self.release_read(key, read);
+                if let Some(partner) = partner {
+                    self.recharge(partner);
+                }
             }
             self.deliver(key);
         } else {
@@ -235,7 +253,7 @@ impl Relay {
         }
     }
 
-    fn end_sending(&mut self, key: ChannelKey, end: OutboundEnd) {
+    pub(super) fn end_sending(&mut self, key: ChannelKey, end: OutboundEnd) {
         self.flush(key);
         if let Some(channel) = self.channels.get_mut(key) {
             channel.outbound.finish_with(end);
@@ -248,12 +266,13 @@ impl Relay {
         let Some(channel) = self.channels.get_mut(key) else { return };
         channel.end_sent = true;
         if channel.extensions.finish {
-            let failed = channel.error.clone();
+            let (failed, phase) = (channel.error.clone(), channel.phase);
             if channel.inbound.end.is_some() {
                 self.leave_wire(key);
             }
             match failed {
                 Some(error) => self.reset_channel(key, error),
+                None if phase == Phase::SendingRest => self.finish_leg(key),
                 None => self.end_writing(key),
             }
             return;
@@ -313,7 +332,7 @@ impl Relay {
     /// Ends a channel with a reason, at both ends.
     pub(super) fn reset_channel(&mut self, key: ChannelKey, error: ChannelError) {
         match self.channels.get(key) {
-            Some(Channel { phase: Phase::Dialing(_), on_wire: true, link, id, .. }) => {
+            Some(Channel { phase: Phase::Dialing(_) | Phase::Routing, on_wire: true, link, id, .. }) => {
                 // Real peers ignore a Disconnect while they wait for the response.
                 let (link, id) = (*link, *id);
                 self.refuse_connect(link, id, &error);
@@ -340,7 +359,7 @@ impl Relay {
             Phase::Connecting(origin) => self.refuse(origin, OpenError::Connect(error)),
             Phase::Dialing(dial) => self.cancel_dial(dial),
             Phase::Open(socket) => self.reset_socket(socket),
-            Phase::SendingRest => {}
+            Phase::Routing | Phase::Joined | Phase::SendingRest => {}
         }
     }
 
@@ -388,8 +407,11 @@ impl Relay {
             channel: channel.as_ref(),
             sent: channel.sent,
             received: channel.received,
-            error,
+            error: error.clone(),
         });
+        if let Some(partner) = channel.partner.take() {
+            self.part(partner, error);
+        }
         Some(channel)
     }
 

@@ -42,8 +42,9 @@ impl Relay {
         // Nothing can be older than the clock.
         let Some(latest) = self.now.checked_sub(limit) else { return self.schedule_sweep() };
         for key in self.channels.ids() {
-            if let Some(Channel { phase: Phase::Open(_) | Phase::SendingRest, last_used, .. }) =
-                self.channels.get(key)
+            if let Some(Channel {
+                phase: Phase::Open(_) | Phase::Joined | Phase::SendingRest, last_used, ..
+            }) = self.channels.get(key)
                 && *last_used <= latest
             {
                 self.reset_channel(key, ChannelError::Inactive(limit));

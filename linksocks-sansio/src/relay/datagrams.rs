@@ -5,9 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 
 use super::associations::wildcard;
+use super::policy::AllRules;
 use super::{QueryOwner, Relay, Socket, SocketOwner};
-use crate::access::{AccessRules, Verdict};
-use crate::channel::{Addresses, Answer, Association, AssociationPhase, Local, Sealed, lifetime};
+use crate::access::Verdict;
+use crate::channel::{Addresses, Answer, Association, AssociationPhase, Local, Sealed, Side, lifetime};
 use crate::config::Limits;
 use crate::error::{ChannelError, SocketError};
 use crate::ids::{AssociationKey, LinkId, SocketId};
@@ -41,6 +42,7 @@ impl Relay {
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                 self.send_datagram(key, from.into(), payload.clone());
             }
+            Local::Joined { .. } => {}
         }
         self.grant_datagrams(key, id);
     }
@@ -64,8 +66,14 @@ impl Relay {
             return self.drop_datagrams(key, 1);
         };
         application.sender.pin(from);
-        match (self.config.entry_rules.judge(&address), &address.host) {
-            (Verdict::Allowed, _) => self.send_datagram(key, address, payload),
+        self.judge_datagram(key, address, payload);
+    }
+
+    /// Sends a datagram on if the rules for where it came in allow that.
+    pub(super) fn judge_datagram(&mut self, key: AssociationKey, address: TargetAddr, payload: Bytes) {
+        let Some(association) = self.associations.get(key) else { return };
+        match (self.datagram_rules(association).judge(&address), &address.host) {
+            (Verdict::Allowed, _) => self.send_datagram(self.outlet(key), address, payload),
             (Verdict::NeedsLookup, Host::Name(name)) => {
                 self.send_to_name(key, &name.to_ascii_lowercase(), address.port, &payload);
             }
@@ -76,22 +84,37 @@ impl Relay {
     /// Queues a datagram for the link. `address`: on the SOCKS side its target, on the dial side its
     /// source.
     fn send_datagram(&mut self, key: AssociationKey, address: TargetAddr, payload: Bytes) {
-        let (count, bytes) = self.queue_limits();
-        let fits = payload.len() <= Limits::MAX_DATAGRAM && self.has_room_for(key, payload.len());
-        let Some(association) = self.associations.get_mut(key) else { return };
-        if !fits || association.phase == AssociationPhase::Ending {
+        let Some(association) = self.associations.get(key) else { return };
+        if payload.len() > Limits::MAX_DATAGRAM {
             return self.drop_datagrams(key, 1);
         }
         let this = Endpoint { address: address.wire_host().into_owned(), port: address.port };
         let unused = Endpoint::default();
         let datagram = Some(match association.local {
-            Local::Application(_) => Endpoints::Two { source: unused, target: this },
-            Local::Targets { .. } => Endpoints::Two { source: this, target: unused },
+            Local::Application(_) | Local::Joined { side: Side::Socks, .. } => {
+                Endpoints::Two { source: unused, target: this }
+            }
+            Local::Targets { .. } | Local::Joined { side: Side::Dial, .. } => {
+                Endpoints::Two { source: this, target: unused }
+            }
         });
         let (channel, compression, carried) = (association.id, Compression::None, payload.len());
         let data = Data { channel, compression, payload, datagram, sequence: None };
-        let Ok(message) = Message::Data(data).encode() else { return self.drop_datagrams(key, 1) };
-        association.outbound.push_datagram(Sealed { message, carried });
+        match Message::Data(data).encode() {
+            Ok(message) => self.queue_datagram(key, Sealed { message, carried }),
+            Err(_) => self.drop_datagrams(key, 1),
+        }
+    }
+
+    /// Queues a message for the link.
+    pub(super) fn queue_datagram(&mut self, key: AssociationKey, sealed: Sealed) {
+        let (count, bytes) = self.queue_limits();
+        let fits = self.has_room_for(key, sealed.message.len());
+        let Some(association) = self.associations.get_mut(key) else { return };
+        if !fits || association.phase == AssociationPhase::Ending {
+            return self.drop_datagrams(key, 1);
+        }
+        association.outbound.push(sealed);
         association.last_datagram = self.now;
         let mut dropped = 0;
         while association.outbound.len() > count || association.outbound.bytes() > bytes {
@@ -124,7 +147,7 @@ impl Relay {
     // ---- link → local socket
 
     /// The peer sends a datagram.
-    pub(crate) fn on_association_data(&mut self, key: AssociationKey, data: Data) {
+    pub(crate) fn on_association_data(&mut self, key: AssociationKey, data: Data, raw: &Bytes) {
         let Some(association) = self.associations.get_mut(key) else { return };
         let is_application = matches!(association.local, Local::Application(_));
         let Data { compression, payload, datagram: Some(endpoints), .. } = data else {
@@ -134,6 +157,9 @@ impl Relay {
             return;
         }
         self.confirm_association(key);
+        if self.forward_datagram(key, raw, payload.len()) {
+            return;
+        }
         // A single block can only be the one that matters in this direction.
         let endpoint = match endpoints {
             Endpoints::One(endpoint) => endpoint,
@@ -146,6 +172,7 @@ impl Relay {
         };
         match address.host {
             _ if is_application => self.deliver_to_application(key, address, payload),
+            _ if self.is_leg(key) => self.judge_datagram(key, address, payload),
             Host::Ip(ip) => self.deliver_to_target(key, &[ip], address.port, &payload),
             Host::Name(name) => self.send_to_name(key, &name.to_ascii_lowercase(), address.port, &payload),
         }
@@ -168,7 +195,8 @@ impl Relay {
     /// Sends to the first address that the dial rules allow. IPv4 goes first, as in the Go program:
     /// datagrams can't be raced, and that is the family that more targets have.
     fn deliver_to_target(&mut self, key: AssociationKey, addresses: &[IpAddr], port: u16, payload: &Bytes) {
-        let Some(to) = choose(addresses, port, &self.config.dial_rules) else {
+        let Some(association) = self.associations.get(key) else { return };
+        let Some(to) = choose(addresses, port, self.datagram_rules(association)) else {
             return self.drop_datagrams(key, 1);
         };
         let Some(Association { local: Local::Targets { v4, v6 }, .. }) = self.associations.get(key) else {
@@ -285,10 +313,13 @@ impl Relay {
     /// place of the name.
     fn on_name_known(&mut self, key: AssociationKey, addresses: &[IpAddr], port: u16, payload: &Bytes) {
         match self.associations.get(key).map(|association| &association.local) {
-            Some(Local::Application(_)) => match choose(addresses, port, &self.config.entry_rules) {
-                Some(address) => self.send_datagram(key, address.into(), payload.clone()),
-                None => self.drop_datagrams(key, 1),
-            },
+            Some(Local::Application(_) | Local::Joined { .. }) => {
+                let Some(association) = self.associations.get(key) else { return };
+                match choose(addresses, port, self.datagram_rules(association)) {
+                    Some(address) => self.send_datagram(self.outlet(key), address.into(), payload.clone()),
+                    None => self.drop_datagrams(key, 1),
+                }
+            }
             Some(Local::Targets { .. }) => self.deliver_to_target(key, addresses, port, payload),
             None => {}
         }
@@ -332,7 +363,7 @@ impl Relay {
 }
 
 /// The first IPv4 address, or else the first address, that `rules` allow.
-fn choose(addresses: &[IpAddr], port: u16, rules: &AccessRules) -> Option<SocketAddr> {
+fn choose(addresses: &[IpAddr], port: u16, rules: AllRules<'_>) -> Option<SocketAddr> {
     let allowed = addresses.iter().map(|ip| SocketAddr::new(ip.to_canonical(), port));
     allowed.filter(|address| rules.allows(*address)).min_by_key(SocketAddr::is_ipv6)
 }

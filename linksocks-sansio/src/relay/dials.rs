@@ -99,7 +99,7 @@ impl Relay {
         // Here the dial rules decide, or else on the very addresses that are about to be used or named
         // to a proxy: nothing is connected to for a peer that has not passed them.
         let verdict = match owner {
-            DialOwner::Channel(_) => self.config.dial_rules.judge(&dial.target),
+            DialOwner::Channel(_) => self.dial_rules(payer).judge(&dial.target),
             DialOwner::Link(_) => Verdict::Allowed,
         };
         dial.unjudged = verdict == Verdict::NeedsLookup;
@@ -178,10 +178,15 @@ impl Relay {
     }
 
     fn on_dial_addresses(&mut self, key: DialKey, mut addresses: Addresses) {
+        let Some(Dial { unjudged, payer, target, .. }) = self.dials.get(key) else { return };
+        let (judges, found) = (*unjudged, addresses.len());
+        if judges {
+            let rules = self.dial_rules(*payer);
+            addresses.retain(|ip| rules.allows(SocketAddr::new(*ip, target.port)));
+        }
         let Some(dial) = self.dials.get_mut(key) else { return };
-        if std::mem::take(&mut dial.unjudged) {
-            let (port, rules, found) = (dial.target.port, &self.config.dial_rules, addresses.len());
-            addresses.retain(|ip| rules.allows(SocketAddr::new(*ip, port)));
+        dial.unjudged = false;
+        if judges {
             match addresses.first() {
                 None if found > 0 || dial.via.is_some() => return self.fail_dial(key, DialFailure::Blocked),
                 Some(address) if dial.via.is_some() => {

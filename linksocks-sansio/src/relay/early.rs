@@ -7,12 +7,14 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::{Owner, Relay, Timer};
 use crate::error::ChannelError;
 use crate::ids::{ChannelId, LinkId};
 use crate::io::receive_cost;
 use crate::link::LinkEnd;
-use crate::wire::Data;
+use crate::wire::{self, Frame};
 
 /// What is kept for one channel, in bytes of whole messages with their overhead.
 const CHANNEL_LIMIT: usize = 64 * 1024;
@@ -32,15 +34,15 @@ struct Early {
     link: LinkId,
     since: Instant,
     /// `None` once a part of it is lost.
-    messages: Option<Vec<(Data, usize)>>,
+    messages: Option<Vec<Bytes>>,
     charged: usize,
 }
 
 /// What is known of a channel when its Connect comes.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// All that was sent so far, with the lengths of the messages.
-    Whole(Vec<(Data, usize)>),
+    /// All messages that were sent so far.
+    Whole(Vec<Bytes>),
     /// A part of it is lost.
     Hole,
     /// It came on another link.
@@ -48,8 +50,8 @@ pub(super) enum Found {
 }
 
 impl EarlyData {
-    fn keep(&mut self, link: LinkId, data: Data, length: usize, now: Instant) {
-        let (cost, id) = (receive_cost(length), data.channel);
+    fn keep(&mut self, link: LinkId, id: ChannelId, message: &Bytes, now: Instant) {
+        let cost = receive_cost(message.len());
         if !self.channels.contains_key(&id) {
             if self.charged + receive_cost(0) > OWNER_LIMIT {
                 return;
@@ -66,8 +68,7 @@ impl EarlyData {
         match &mut early.messages {
             Some(messages) if fits && early.charged + cost <= CHANNEL_LIMIT && early.link == link => {
                 // A slice would pin the buffer that the WebSocket layer has read it into.
-                let payload = bytes::Bytes::copy_from_slice(&data.payload);
-                messages.push((Data { payload, ..data }, length));
+                messages.push(Bytes::copy_from_slice(message));
                 early.charged += cost;
                 self.charged += cost;
             }
@@ -116,7 +117,7 @@ impl Early {
 
 impl Relay {
     /// Keeps Data for a channel that a later Connect may open. Peers of our own kind send none.
-    pub(super) fn on_early_data(&mut self, id: LinkId, data: Data, length: usize) {
+    pub(super) fn on_early_data(&mut self, id: LinkId, channel: ChannelId, message: &Bytes) {
         self.totals.messages_ignored += 1;
         let Some(link) = self.links.get(id) else { return };
         if matches!(link.end, LinkEnd::Client { .. }) || !link.extensions.is_empty() {
@@ -126,7 +127,7 @@ impl Relay {
             && let Some(owned) = self.owners.get_mut(&owner)
         {
             let first = owned.early.is_empty();
-            owned.early.keep(id, data, length, self.now);
+            owned.early.keep(id, channel, message, self.now);
             if first {
                 self.set_timer(Timer::Early(owner), self.config.timeouts.early_data);
             }
@@ -139,9 +140,11 @@ impl Relay {
     }
 
     /// Delivers what came before the Connect of a channel.
-    pub(super) fn replay_early_data(&mut self, link: LinkId, messages: Vec<(Data, usize)>) {
-        for (data, length) in messages {
-            self.on_data(link, data, length);
+    pub(super) fn replay_early_data(&mut self, link: LinkId, messages: Vec<Bytes>) {
+        for raw in messages {
+            if let Ok(Frame { message, .. }) = wire::decode(raw.clone()) {
+                self.on_message(link, message, &raw);
+            }
         }
     }
 
@@ -159,7 +162,7 @@ impl Relay {
 
 impl Found {
     /// What may be delivered, or why the channel can't be opened.
-    pub(super) fn whole(self) -> Result<Vec<(Data, usize)>, ChannelError> {
+    pub(super) fn whole(self) -> Result<Vec<Bytes>, ChannelError> {
         match self {
             Self::Whole(messages) => Ok(messages),
             Self::Hole => Err(ChannelError::Protocol("data before the connect was lost")),

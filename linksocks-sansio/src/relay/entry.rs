@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Notice, Query, QueryOwner, Relay};
+use super::{Notice, Owner, Query, QueryOwner, Relay};
 use crate::access::Verdict;
 use crate::channel::Origin;
 use crate::error::{OpenError, SocketError};
@@ -48,17 +48,33 @@ impl Relay {
             // Each datagram is checked.
             Want::Datagrams(_) => return self.admit(origin, want),
         };
-        match (self.config.entry_rules.judge(&target), &target.host) {
+        let Some(rules) = self.entry_rules(origin) else { return self.refuse_closed(origin) };
+        match (rules.judge(&target), &target.host) {
             (Verdict::Allowed, _) => self.admit(origin, want),
             (Verdict::NeedsLookup, Host::Name(name)) => {
                 let name = name.clone();
-                self.look_up(QueryOwner::Entry(Entry { origin, target }), None, name);
+                let payer = self.payer(origin);
+                self.look_up(QueryOwner::Entry(Entry { origin, target }), payer, name);
             }
             (Verdict::Denied | Verdict::NeedsLookup, _) => self.deny(origin, &target),
         }
     }
 
-    fn admit(&mut self, origin: Origin, want: Want) {
+    /// Whose limits a lookup for `origin` counts against.
+    fn payer(&self, origin: Origin) -> Option<Owner> {
+        match origin {
+            Origin::Leg(leg) => self.links.get(self.link_of(leg)?)?.owner,
+            Origin::Socks(_) | Origin::Http(_) | Origin::Embed(_) => None,
+        }
+    }
+
+    /// The port that a wish came in by is closed.
+    fn refuse_closed(&mut self, origin: Origin) {
+        let error = if self.is_shutting_down() { self.stop_error() } else { OpenError::NoLink };
+        self.refuse(origin, error);
+    }
+
+    pub(super) fn admit(&mut self, origin: Origin, want: Want) {
         self.notices.push_back(Notice::Wanted { origin, wish: Wish(want) });
     }
 
@@ -77,7 +93,8 @@ impl Relay {
         }
         let addresses = addresses.unwrap_or_default().into_iter();
         let mut addresses = addresses.map(|ip| SocketAddr::new(ip, target.port));
-        match addresses.find(|address| self.config.entry_rules.allows(*address)) {
+        let Some(rules) = self.entry_rules(origin) else { return self.refuse_closed(origin) };
+        match addresses.find(|address| rules.allows(*address)) {
             Some(address) => self.admit(origin, Want::Stream(address.into())),
             None => self.deny(origin, &target),
         }

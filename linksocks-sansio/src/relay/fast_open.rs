@@ -12,7 +12,7 @@ use crate::link::Link;
 
 /// What an unconfirmed channel may send on a link without windows, in bytes of whole messages: the
 /// other side has to keep it while it dials, and real ones drop what is too much.
-const AHEAD: u64 = 64 * 1024;
+const AHEAD: u32 = 64 * 1024;
 
 /// After so many round trips a server knows a channel, whatever it does first.
 const KNOWN_AFTER: u32 = 2;

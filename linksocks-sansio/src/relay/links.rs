@@ -30,6 +30,10 @@ const MIN_WINDOW: u32 = 4096;
 /// The longest text of a peer that is logged.
 const MAX_LOG: usize = 1024;
 
+/// How the text of a Log begins that asks whether we are there, and its level.
+const PROBE: &str = "probe:";
+const PROBE_LEVEL: &str = "trace";
+
 /// Why an attempt to open a link was given up.
 pub(crate) const NOT_OPEN: &str = "the WebSocket did not open in time";
 
@@ -186,14 +190,14 @@ impl Relay {
         Some((phase, frame.message))
     }
 
-    /// Acts on a message of a ready link. `length`: of the whole message.
-    pub(crate) fn on_message(&mut self, id: LinkId, message: Message, length: usize) {
+    /// Acts on a message of a ready link. `raw`: as it came.
+    pub(crate) fn on_message(&mut self, id: LinkId, message: Message, raw: &Bytes) {
         let Some(link) = self.links.get_mut(id) else { return };
-        let extensions = link.extensions;
+        let (extensions, is_server) = (link.extensions, matches!(link.end, LinkEnd::Server { .. }));
         match message {
             Message::Data(data) => match self.find_association(id, data.channel) {
-                Some(key) => self.on_association_data(key, data),
-                None => self.on_data(id, data, length),
+                Some(key) => self.on_association_data(key, data, raw),
+                None => self.on_data(id, data, raw),
             },
             Message::Connect(connect) => {
                 self.notices.push_back(Notice::ConnectRequested { link: id, connect });
@@ -209,7 +213,10 @@ impl Relay {
             Message::Window(window) if extensions.window => self.on_window(id, window),
             Message::Finish(finish) if extensions.finish => self.on_finish(id, finish.channel),
             Message::Ack(ack) if extensions.session => self.on_ack(id, ack.received),
-            Message::Log(log) if matches!(link.end, LinkEnd::Client { .. }) => {
+            Message::Log(log) if !is_server && log.level == PROBE_LEVEL && log.msg.starts_with(PROBE) => {
+                self.answer_probe(id);
+            }
+            Message::Log(log) if !is_server => {
                 let message = wire::cut_text(&log.msg, MAX_LOG).to_owned();
                 let level = wire::cut_text(&log.level, MAX_LOG).to_owned();
                 self.tell(Event::PeerLog { link: id, level, message });
@@ -218,6 +225,12 @@ impl Relay {
                 self.protocol_error(id, "a second Hello".to_owned());
             }
             Message::Partners(_) => link.has_partners = true,
+            Message::Connector(request) if is_server => {
+                self.notices.push_back(Notice::ConnectorRequested { link: id, request });
+            }
+            Message::ConnectorResponse(response) if !is_server => {
+                self.notices.push_back(Notice::ConnectorAnswered { link: id, response });
+            }
             // Harmless, or of features that this side does not have: older programs send an Auth
             // after authenticating by URL, newer ones talk of direct mode.
             Message::Auth(_)
@@ -231,6 +244,14 @@ impl Relay {
             | Message::Finish(_)
             | Message::Ack(_)
             | Message::Unknown(_) => self.totals.messages_ignored += 1,
+        }
+    }
+
+    /// A real server wants to know whether we are there.
+    fn answer_probe(&mut self, id: LinkId) {
+        let msg = format!(r#"pong:{{"version":"v{}"}}"#, env!("CARGO_PKG_VERSION"));
+        if let Ok(message) = Message::Log(wire::Log { level: PROBE_LEVEL.to_owned(), msg }).encode() {
+            self.send_answer(id, message);
         }
     }
 
@@ -282,13 +303,17 @@ impl Relay {
     /// Ends a link and everything on it, unless that may wait for another link.
     pub(crate) fn end_link(&mut self, id: LinkId, error: LinkError, ending: Ending) {
         let may_wait = self.may_suspend(id, &error);
-        let Some(link) = self.links.get_mut(id).filter(|link| !link.is_suspended()) else { return };
+        let Some(link) = self.links.get(id).filter(|link| !link.is_suspended()) else { return };
         if link.is_ending() {
             if matches!(ending, Ending::Gone) {
                 self.forget_link(id);
             }
             return;
         }
+        if matches!(link.end, LinkEnd::Server { .. }) {
+            self.reroute(id);
+        }
+        let Some(link) = self.links.get_mut(id) else { return };
         let opening = link.phase == LinkPhase::Opening;
         let authenticated =
             matches!(link.phase, LinkPhase::AwaitingHello | LinkPhase::Resuming | LinkPhase::Ready);
@@ -397,7 +422,7 @@ impl Relay {
         self.send_prelude(id, wire::AuthResponse::Failure { error: error.to_owned() }.encode());
     }
 
-    fn ping(&mut self, id: LinkId) {
+    pub(super) fn ping(&mut self, id: LinkId) {
         if let Some(link) = self.links.get_mut(id) {
             link.keep_alive.ping_sent.get_or_insert(self.now);
             self.act(Action::Ping { link: id });

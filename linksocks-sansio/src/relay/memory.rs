@@ -1,7 +1,7 @@
 //! The receive budget: pausing links, and resetting channels whose sockets take nothing.
 
 use super::{Relay, Socket, Timer};
-use crate::channel::Phase;
+use crate::channel::{Origin, Phase};
 use crate::config::Limits;
 use crate::error::ChannelError;
 use crate::event::Event;
@@ -12,11 +12,13 @@ impl Relay {
     /// Brings what a channel is charged in line with what waits for its socket: in the engine and
     /// in the driver.
     pub(super) fn recharge(&mut self, key: ChannelKey) {
-        let Some(channel) = self.channels.get_mut(key) else { return };
+        let Some(channel) = self.channels.get(key) else { return };
         let writing = match channel.phase {
             Phase::Open(socket) => self.sockets.get(socket).map_or(0, |socket| socket.writing),
+            Phase::Routing | Phase::Joined | Phase::Connecting(Origin::Leg(_)) => self.forwarding(key),
             Phase::Connecting(_) | Phase::Dialing(_) | Phase::SendingRest => 0,
         };
+        let Some(channel) = self.channels.get_mut(key) else { return };
         let (before, after) = (channel.charged, channel.inbound.charge() + writing);
         if before == after {
             return;

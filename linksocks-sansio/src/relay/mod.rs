@@ -14,9 +14,13 @@ mod early;
 mod entry;
 mod fast_open;
 mod http;
+mod joined;
+mod joined_datagrams;
 mod links;
 mod memory;
 mod opening;
+mod policy;
+mod rerouting;
 mod role;
 mod send;
 mod sessions;
@@ -30,6 +34,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::access::AccessRules;
 use crate::arena::Arena;
 use crate::channel::{Addresses, Association, Channel, EarlyInput, Origin, ReadPacer};
 use crate::config::{BatchingConfig, Limits, RelayConfig};
@@ -37,12 +42,13 @@ use crate::dial::{Dial, DialKey};
 use crate::error::{LinkError, OpenError, StopReason};
 use crate::event::Event;
 use crate::ids::{
-    AssociationKey, ChannelId, ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket,
+    AssociationKey, ChannelId, ChannelKey, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket, TokenId,
 };
 use crate::io::{Action, Command, Input, Output};
 use crate::link::{Link, LinkEnd, ReceiveBudget};
 use crate::rng::EngineRng;
 use crate::secret::Credentials;
+use crate::server::Provider;
 use crate::socks5::Handshake;
 use crate::stats::Stats;
 use crate::timer::{Due, TimerQueue};
@@ -80,6 +86,10 @@ pub(crate) enum Notice {
     ShutdownBegun,
     /// The peer asks us to connect to a target.
     ConnectRequested { link: LinkId, connect: wire::Connect },
+    /// A client wants to add or remove a connector token.
+    ConnectorRequested { link: LinkId, request: wire::Connector },
+    /// The server has answered such a request.
+    ConnectorAnswered { link: LinkId, response: wire::ConnectorResponse },
 }
 
 /// What a deadline is for.
@@ -138,6 +148,12 @@ pub(crate) enum EngineTimer {
     Slot(usize),
     /// A wanted channel must have found a link.
     Wanted(Origin),
+    /// Something must have been heard on a provider's link.
+    Silence(LinkId),
+    /// A SOCKS port without a token closes.
+    Listener(ListenerId),
+    /// A provider must have come back.
+    Released(Provider),
 }
 
 impl Timer {
@@ -170,8 +186,8 @@ impl Timer {
     }
 }
 
-/// Whose channel ids a link may refer to: a token, by its place in the configuration, and a process.
-pub(crate) type Owner = (usize, InstanceId);
+/// Whose channel ids a link may refer to: those of a process with a token.
+pub(crate) type Owner = (TokenId, InstanceId);
 
 /// What the links of one owner share: a channel is used on the link that it was opened on, but
 /// known on all.
@@ -271,6 +287,8 @@ enum QueryOwner {
 #[derive(Debug)]
 pub(crate) struct Listener {
     credentials: Option<Arc<Credentials>>,
+    /// What applications may ask for, besides what the rules of the engine say.
+    rules: Arc<AccessRules>,
     /// Connections that may be accepted without another permission.
     accepts_left: usize,
     /// Accepted sockets that still exist.
@@ -294,6 +312,8 @@ pub(crate) struct Relay {
     queries: Arena<QueryId, Query>,
     dialing: BTreeMap<Owner, Dialing>,
     owners: BTreeMap<Owner, Owned>,
+    /// What the clients of tokens may ask for.
+    policies: BTreeMap<TokenId, Arc<AccessRules>>,
     sessions: Sessions,
     outputs: VecDeque<Output>,
     /// Links that may have something to send.
@@ -329,6 +349,7 @@ impl Relay {
             queries: Arena::default(),
             dialing: BTreeMap::new(),
             owners: BTreeMap::new(),
+            policies: BTreeMap::new(),
             sessions: Sessions::default(),
             outputs: VecDeque::new(),
             sendable: VecDeque::new(),
@@ -417,7 +438,12 @@ impl Relay {
             Input::SocketClosed { socket } => self.on_socket_closed(socket),
             Input::Resolved { query, result } => self.on_resolved(query, result),
             Input::Command(Command::Shutdown { drain }) => self.begin_shutdown(drain, StopReason::Shutdown),
-            Input::Command(Command::Open { .. } | Command::Associate { .. })
+            Input::Command(
+                Command::Open { .. }
+                | Command::Associate { .. }
+                | Command::AddToken { .. }
+                | Command::RemoveToken { .. },
+            )
             | Input::LinkOffered { .. }
             | Input::LinkOpened { .. }
             | Input::LinkFailed { .. }
@@ -464,6 +490,7 @@ impl Relay {
             Origin::Socks(socket) => self.refuse_socks(socket, &error),
             Origin::Http(socket) => self.refuse_http(socket, &error),
             Origin::Embed(ticket) => self.refuse_ticket(ticket, error),
+            Origin::Leg(leg) => self.refuse_leg(leg, error),
         }
     }
 

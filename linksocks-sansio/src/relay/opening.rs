@@ -2,7 +2,7 @@
 
 use super::early::Found;
 use super::{GRACE, Opening, Relay, Socket, SocketOwner, SocksSession, Timer};
-use crate::channel::{Batcher, Channel, GrantedWindow, Inbound, Origin, Outbound, Phase, Side};
+use crate::channel::{Batcher, Channel, GrantedWindow, Inbound, Leg, Origin, Outbound, Phase, Side};
 use crate::dial::DialOwner;
 use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
@@ -15,7 +15,7 @@ use crate::wire::{Connect, ConnectRequest, ConnectResponse, Disconnect, Message}
 const EXPIRED: &str = "channel expired";
 
 /// What a Connect asks for, if it is all right.
-enum Acceptable {
+pub(super) enum Acceptable {
     Stream(TargetAddr),
     Datagrams,
 }
@@ -25,7 +25,15 @@ impl Relay {
 
     /// Asks the peer of `link` to connect to `target`.
     pub(crate) fn open_channel(&mut self, link: LinkId, origin: Origin, target: TargetAddr) {
-        let id = self.rng.channel_id();
+        let id = match self.id_of(origin) {
+            Some(id)
+                if self.find_sibling(link, id).is_some() || self.find_association(link, id).is_some() =>
+            {
+                return self.refuse(origin, OpenError::Connect(ChannelError::Duplicate));
+            }
+            Some(id) => id,
+            None => self.rng.channel_id(),
+        };
         let host = target.wire_host().into_owned();
         let length = host.len();
         let request = ConnectRequest::Tcp { address: host, port: target.port };
@@ -33,8 +41,8 @@ impl Relay {
         let refusal = match (connect, self.has_room(link)) {
             (Ok(connect), true) => {
                 let key = self.add_channel(link, id, Side::Socks, target, Phase::Connecting(origin));
-                self.bind_session(origin, Opening::Stream(key));
                 self.send_control(link, connect);
+                self.bind_session(origin, Opening::Stream(key));
                 self.set_timer(Timer::Response(key), self.config.timeouts.response);
                 if let (true, Origin::Socks(socket)) = (self.config.fast_open, origin) {
                     self.open_fast(key, socket);
@@ -52,7 +60,7 @@ impl Relay {
         self.links.get(link).is_some_and(|link| link.channels.len() + link.associations.len() < limit)
     }
 
-    fn add_channel(
+    pub(super) fn add_channel(
         &mut self,
         link_id: LinkId,
         id: ChannelId,
@@ -68,6 +76,7 @@ impl Relay {
             side,
             target,
             phase,
+            partner: None,
             unconfirmed: false,
             extensions: link.map(|link| link.extensions).unwrap_or_default(),
             inbound: Inbound::default(),
@@ -103,7 +112,9 @@ impl Relay {
         let origin = match channel.phase {
             Phase::Connecting(origin) => origin,
             Phase::Open(_) | Phase::SendingRest if channel.unconfirmed => return self.confirm_fast(key),
-            Phase::Open(_) | Phase::SendingRest | Phase::Dialing(_) => return,
+            Phase::Open(_) | Phase::Routing | Phase::Joined | Phase::SendingRest | Phase::Dialing(_) => {
+                return;
+            }
         };
         self.timers.cancel(Timer::Response(key));
         match origin {
@@ -124,6 +135,8 @@ impl Relay {
                 self.connect_pipe(application, socket, read);
                 self.set_open(key, socket);
             }
+            Origin::Leg(Leg::Stream(first)) => self.confirm_leg(first, key),
+            Origin::Leg(Leg::Datagrams(_)) => {}
             Origin::Embed(ticket) => {
                 let largest = self.largest_payload(key);
                 let mut socket = Socket::new(SocketOwner::Channel(key), self.config.limits.read_min);
@@ -194,15 +207,7 @@ impl Relay {
     /// Connects to a target for the peer of `link`.
     pub(crate) fn accept_connect(&mut self, link: LinkId, connect: Connect) {
         if connect.resume {
-            // Continuing an old channel could leave a hole in its stream, dialling again a break.
-            let expired = Disconnect { channel: connect.channel, error: Some(EXPIRED.to_owned()) };
-            self.send_answer(link, expired.encode());
-            if let Some(key) = self.find_association(link, connect.channel) {
-                self.abort_association(key, ChannelError::Remote(EXPIRED.to_owned()));
-            }
-            if let Some(key) = self.find_sibling(link, connect.channel) {
-                self.abort_channel(key, ChannelError::Remote(EXPIRED.to_owned()));
-            }
+            self.expire_channel(link, connect.channel);
             return;
         }
         let early = self.take_early_data(link, connect.channel);
@@ -212,18 +217,34 @@ impl Relay {
                 self.dial_channel(link, connect.channel, target);
                 self.replay_early_data(link, early.unwrap_or_default());
             }
+            // Never silently past the proxy.
+            (Ok(Acceptable::Datagrams), _) if self.config.has_upstream() => {
+                let error = ChannelError::Unsupported("UDP through an upstream proxy");
+                self.refuse_connect(link, connect.channel, &error);
+            }
             // A stream must not start with a hole, but of datagrams any may be missing.
             (Ok(Acceptable::Datagrams), early) => {
-                let key = self.accept_association(link, connect.channel);
-                for (data, _) in early.ok().flatten().unwrap_or_default() {
-                    self.on_association_data(key, data);
-                }
+                self.accept_association(link, connect.channel);
+                self.replay_early_data(link, early.ok().flatten().unwrap_or_default());
             }
             (Err(error), _) | (_, Err(error)) => self.refuse_connect(link, connect.channel, &error),
         }
     }
 
-    fn check_connect(&self, link: LinkId, connect: &Connect) -> Result<Acceptable, ChannelError> {
+    /// The peer wants to go on with a channel of a lost link. That could leave a hole in its stream, and
+    /// dialling again a break.
+    pub(super) fn expire_channel(&mut self, link: LinkId, id: ChannelId) {
+        let expired = Disconnect { channel: id, error: Some(EXPIRED.to_owned()) };
+        self.send_answer(link, expired.encode());
+        if let Some(key) = self.find_association(link, id) {
+            self.abort_association(key, ChannelError::Remote(EXPIRED.to_owned()));
+        }
+        if let Some(key) = self.find_sibling(link, id) {
+            self.abort_channel(key, ChannelError::Remote(EXPIRED.to_owned()));
+        }
+    }
+
+    pub(super) fn check_connect(&self, link: LinkId, connect: &Connect) -> Result<Acceptable, ChannelError> {
         if self.find_sibling(link, connect.channel).is_some()
             || self.find_association(link, connect.channel).is_some()
         {
@@ -235,10 +256,6 @@ impl Relay {
         match &connect.request {
             ConnectRequest::Tcp { address, port } => {
                 Ok(Acceptable::Stream(TargetAddr::from_wire(address, *port)?))
-            }
-            // Never silently past the proxy.
-            ConnectRequest::Udp if self.config.has_upstream() => {
-                Err(ChannelError::Unsupported("UDP through an upstream proxy"))
             }
             ConnectRequest::Udp => Ok(Acceptable::Datagrams),
             ConnectRequest::Unknown(_) => Err(ChannelError::Unsupported("the protocol")),

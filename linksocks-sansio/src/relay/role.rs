@@ -50,10 +50,10 @@ fn apply(role: &mut impl Role, input: Input) {
 }
 
 fn receive(role: &mut impl Role, link: LinkId, message: bytes::Bytes) {
-    let length = message.len();
+    let raw = message.clone();
     match role.relay().receive(link, message) {
         None => {}
-        Some((LinkPhase::Ready, message)) => role.relay().on_message(link, message, length),
+        Some((LinkPhase::Ready, message)) => role.relay().on_message(link, message, &raw),
         Some((LinkPhase::AwaitingHello | LinkPhase::Resuming, message)) => {
             role.relay().on_hello(link, &message);
         }

@@ -154,6 +154,9 @@ impl Relay {
             // The other side can't answer before it has heard all.
             channel.last_data = now;
         }
-        self.release_read(key, payload);
+        match channel.partner {
+            Some(partner) => self.on_forwarded(partner, length),
+            None => self.release_read(key, payload),
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::{GRACE, Relay, Timer};
 use crate::error::{ChannelError, LinkError, SessionError};
 use crate::event::Event;
-use crate::ids::LinkId;
+use crate::ids::{LinkId, TokenId};
 use crate::link::{AckDue, Link, LinkEnd, LinkPhase, Session, SessionId, SessionTicket};
 use crate::wire::SessionHello;
 
@@ -24,8 +24,8 @@ pub(super) struct Sessions {
     /// By how much logs have grown.
     growth: usize,
     suspended: usize,
-    /// What waits, by the places of the tokens.
-    waiting: BTreeMap<usize, Waiting>,
+    /// What waits, by token.
+    waiting: BTreeMap<TokenId, Waiting>,
 }
 
 /// What waits of the links of one token.
@@ -203,6 +203,7 @@ impl Relay {
             | LinkError::Version(_)
             | LinkError::Protocol(_)
             | LinkError::Closed(_)
+            | LinkError::TokenRemoved
             | LinkError::Shutdown => false,
         }
     }
@@ -354,7 +355,7 @@ impl Relay {
     }
 
     /// Resets the channels that wait for another link.
-    fn end_suspended(&mut self, id: Option<LinkId>, error: SessionError) {
+    pub(super) fn end_suspended(&mut self, id: Option<LinkId>, error: SessionError) {
         let Some(id) = id else { return };
         self.on_no_longer_suspended(id);
         let Some(link) = self.links.get_mut(id) else { return };

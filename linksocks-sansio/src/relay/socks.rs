@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Ends, Listener, Opening, Relay, Socket, SocketOwner, SocksSession, Timer, Want};
+use crate::access::AccessRules;
 use crate::channel::{EarlyInput, Origin};
 use crate::error::{OpenError, SocketError};
 use crate::event::Event;
@@ -53,11 +54,28 @@ impl SocksSession {
 
 impl Relay {
     /// Opens a SOCKS port.
-    pub(crate) fn listen(&mut self, address: SocketAddr, credentials: Option<Credentials>) -> ListenerId {
-        let credentials = credentials.map(Arc::new);
-        let listener = self.listeners.insert(Listener { credentials, accepts_left: 0, open: 0 });
+    pub(crate) fn listen(
+        &mut self,
+        address: SocketAddr,
+        credentials: Option<Credentials>,
+        rules: AccessRules,
+    ) -> ListenerId {
+        let (credentials, rules) = (credentials.map(Arc::new), Arc::new(rules));
+        let listener = self.listeners.insert(Listener { credentials, rules, accepts_left: 0, open: 0 });
         self.act(Action::Listen { listener, address });
         listener
+    }
+
+    /// A SOCKS port has another owner.
+    pub(crate) fn hand_over_listener(
+        &mut self,
+        id: ListenerId,
+        credentials: Option<Credentials>,
+        rules: AccessRules,
+    ) {
+        if let Some(listener) = self.listeners.get_mut(id) {
+            (listener.credentials, listener.rules) = (credentials.map(Arc::new), Arc::new(rules));
+        }
     }
 
     pub(crate) fn unlisten(&mut self, listener: ListenerId) {
@@ -213,7 +231,11 @@ impl Relay {
 
     /// Notes which channel is being opened for an application.
     pub(super) fn bind_session(&mut self, origin: Origin, opening: Opening) {
-        let (Origin::Socks(id) | Origin::Http(id)) = origin else { return };
+        let id = match origin {
+            Origin::Socks(id) | Origin::Http(id) => id,
+            Origin::Leg(leg) => return self.bind_leg(leg, opening),
+            Origin::Embed(_) => return,
+        };
         match (self.sockets.get_mut(id).map(|socket| &mut socket.owner), opening) {
             (Some(SocketOwner::Socks(session)), opening) => session.channel = Some(opening),
             (Some(SocketOwner::Http(session)), Opening::Stream(channel)) => session.channel = Some(channel),
@@ -242,6 +264,7 @@ impl Relay {
     pub(crate) fn still_wants(&self, origin: Origin) -> bool {
         match origin {
             Origin::Embed(_) => true,
+            Origin::Leg(leg) => self.is_routing(leg),
             Origin::Socks(id) => {
                 self.sockets.get(id).is_some_and(|socket| matches!(socket.owner, SocketOwner::Socks(_)))
             }

@@ -13,6 +13,7 @@ use crate::io::{
     Action, CloseFrame, Command, Engine, Input, LinkClose, LinkRequest, Output, ReadBuf, ReadCredit,
     UpgradeResponse,
 };
+use crate::token::{AddedToken, TokenError};
 use crate::wire::{self, Message};
 
 /// What happens to a connection attempt.
@@ -81,6 +82,8 @@ pub(super) struct Host<E> {
     pub(super) rejected: Vec<(Ticket, u16)>,
     pub(super) adopted: BTreeMap<Ticket, SocketId>,
     pub(super) refused: BTreeMap<Ticket, OpenError>,
+    /// The answers to commands that add tokens.
+    pub(super) tokens: BTreeMap<Ticket, Result<AddedToken, TokenError>>,
     pub(super) pings: VecDeque<LinkId>,
     pub(super) closed_links: VecDeque<(LinkId, Option<CloseFrame>)>,
     pub(super) stopped: Option<StopReason>,
@@ -125,6 +128,7 @@ impl<E: Engine> Host<E> {
             rejected: Vec::new(),
             adopted: BTreeMap::new(),
             refused: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             pings: VecDeque::new(),
             closed_links: VecDeque::new(),
             stopped: None,
@@ -361,6 +365,9 @@ impl<E: Engine> Host<E> {
                         self.bound.push((socket, local));
                     }
                 }
+            }
+            Action::AnswerToken { ticket, result } => {
+                assert!(self.tokens.insert(ticket, result).is_none(), "a ticket is answered once");
             }
             Action::Refuse { ticket, error } => {
                 assert!(self.refused.insert(ticket, error).is_none(), "a ticket is answered once");

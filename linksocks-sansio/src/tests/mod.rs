@@ -3,6 +3,8 @@
 
 mod abuse;
 mod access;
+mod agent;
+mod autonomy;
 mod batching;
 mod cleanup;
 #[cfg(feature = "gzip")]
@@ -15,8 +17,10 @@ mod http;
 mod limits;
 mod links;
 mod login;
+mod net;
 mod pair;
 mod properties;
+mod reverse;
 mod session;
 mod udp;
 mod upgrade;

@@ -40,7 +40,7 @@ pub(super) fn offer(request: &LinkRequest) -> UpgradeRequest {
 }
 
 /// What the other end of a link learns.
-fn heard(close: Option<CloseFrame>) -> LinkClose {
+pub(super) fn heard(close: Option<CloseFrame>) -> LinkClose {
     match close {
         Some(close) => LinkClose::Peer(Some(close)),
         None => LinkClose::Transport(SocketError::UnexpectedEof),

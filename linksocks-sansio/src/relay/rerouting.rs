@@ -1,0 +1,121 @@
+//! Providers that don't answer: their links are watched, and others are asked in their place.
+
+use std::time::Duration;
+
+use super::{EngineTimer, Relay, SocketOwner, Timer, Want};
+use crate::channel::{AssociationPhase, Channel, Leg, Origin, Phase};
+use crate::error::{ChannelError, LinkError, SessionError};
+use crate::ids::{AssociationKey, ChannelKey, LinkId, TokenId};
+use crate::link::Link;
+use crate::socks5::Reply;
+
+use super::links::Ending;
+
+/// A peer of which something was heard within this time is not asked whether it is there.
+const FRESH: Duration = Duration::from_secs(1);
+
+impl Relay {
+    /// Pings a peer that has been quiet. Whether an answer is due.
+    pub(crate) fn probe(&mut self, id: LinkId) -> bool {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(id) else { return false };
+        let heard = link.keep_alive.last_heard;
+        if now.saturating_duration_since(heard) < FRESH || link.is_deaf() {
+            return false;
+        }
+        if link.keep_alive.ping_sent.is_none_or(|sent| sent < heard) {
+            link.keep_alive.ping_sent = None;
+            self.ping(id);
+            return true;
+        }
+        // One is under way already.
+        !self.timers.is_set(Timer::Engine(EngineTimer::Silence(id)))
+    }
+
+    /// Whether a ping has been unanswered for so long, and nothing else was heard since.
+    pub(crate) fn is_silent(&self, id: LinkId, patience: Duration) -> bool {
+        let Some(link) = self.links.get(id).filter(|link| !link.is_deaf()) else { return false };
+        let keep_alive = &link.keep_alive;
+        keep_alive.ping_sent.is_some_and(|sent| {
+            keep_alive.last_heard <= sent && self.now.saturating_duration_since(sent) >= patience
+        })
+    }
+
+    /// Asks for everything anew that the peer of a link has been asked for and has not answered.
+    pub(crate) fn reroute(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(id).filter(|_| !self.is_shutting_down()) else { return };
+        let channels: Vec<_> = link.channels.values().copied().collect();
+        let associations: Vec<_> = link.associations.values().copied().collect();
+        for key in channels {
+            self.reroute_channel(key);
+        }
+        for key in associations {
+            self.reroute_association(key);
+        }
+    }
+
+    fn reroute_channel(&mut self, key: ChannelKey) {
+        let Some(Channel { phase: Phase::Connecting(origin), sent: 0, target, .. }) = self.channels.get(key)
+        else {
+            return;
+        };
+        let (origin, target) = (*origin, target.clone());
+        match origin {
+            Origin::Leg(Leg::Stream(first)) => self.unbind_leg(first, key),
+            Origin::Socks(_) | Origin::Http(_) => self.unbind_session(origin),
+            Origin::Embed(_) | Origin::Leg(Leg::Datagrams(_)) => {}
+        }
+        self.disconnect(key, &ChannelError::Unanswered);
+        self.remove_channel(key, Some(ChannelError::Unanswered));
+        self.admit(origin, Want::Stream(target));
+    }
+
+    /// Takes back what the first leg has given to the second.
+    fn unbind_leg(&mut self, first: ChannelKey, second: ChannelKey) {
+        let Some(channel) = self.channels.get_mut(second) else { return };
+        channel.partner = None;
+        let messages = channel.outbound.take_messages();
+        if let Some(channel) = self.channels.get_mut(first) {
+            (channel.partner, channel.write_shut) = (None, false);
+            for message in messages {
+                self.totals.send_queued -= message.message.len();
+                channel.inbound.hold(message);
+            }
+        }
+        self.recharge(first);
+    }
+
+    fn unbind_session(&mut self, origin: Origin) {
+        let (Origin::Socks(id) | Origin::Http(id)) = origin else { return };
+        let Some(socket) = self.sockets.get_mut(id) else { return };
+        if let SocketOwner::Socks(session) = &mut socket.owner {
+            session.channel = None;
+        } else if let SocketOwner::Http(session) = &mut socket.owner {
+            session.channel = None;
+        }
+    }
+
+    fn reroute_association(&mut self, key: AssociationKey) {
+        let Some(association) = self.associations.get(key) else { return };
+        let Some(first) = association.partner().filter(|_| association.phase == AssociationPhase::Opening)
+        else {
+            return;
+        };
+        self.disjoin(first, key);
+        self.reset_association(key, ChannelError::Unanswered);
+        self.admit(Origin::Leg(Leg::Datagrams(first)), Want::Datagrams(Reply::NO_ADDRESS));
+    }
+
+    /// Ends all links of a token.
+    pub(crate) fn cut_owner(&mut self, token: TokenId, error: &LinkError, code: u16) {
+        for id in self.links.ids() {
+            if self.links.get(id).and_then(|link| link.owner).is_some_and(|(owner, _)| owner == token) {
+                if self.links.get(id).is_some_and(Link::is_suspended) {
+                    self.end_suspended(Some(id), SessionError::Revoked);
+                } else {
+                    self.end_link(id, error.clone(), Ending::Close(code));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Failed logins, counted by address: whoever guesses tokens has to take his time.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use crate::ids::TokenId;
+
+/// How many logins of one address may fail in a row.
+const BURST: u32 = 30;
+
+/// After so long one more may fail.
+const REFILL: Duration = Duration::from_secs(2);
+
+/// The most addresses that are remembered; beyond it the one that failed longest ago is forgotten.
+const ADDRESSES: usize = 8192;
+
+/// The most tokens that are remembered per address.
+const KNOWN: usize = 4;
+
+/// Failed logins of all addresses.
+#[derive(Debug, Default)]
+pub(super) struct Attempts(BTreeMap<IpAddr, Attempt>);
+
+#[derive(Debug)]
+struct Attempt {
+    failures: u32,
+    /// When `failures` was right.
+    since: Instant,
+    /// Tokens that clients from here have used. Behind one address there may be many clients, and one
+    /// that fails must not lock the others out.
+    known: SmallVec<[TokenId; KNOWN]>,
+}
+
+impl Attempt {
+    fn settle(&mut self, now: Instant) {
+        let periods = now.saturating_duration_since(self.since).as_secs() / REFILL.as_secs();
+        let gone = u32::try_from(periods).unwrap_or(u32::MAX).min(self.failures);
+        self.failures -= gone;
+        self.since = if self.failures == 0 { now } else { self.since + REFILL * gone };
+    }
+}
+
+impl Attempts {
+    /// Whether a login from `address` is to be judged at all. `token`: the one that it would be for.
+    pub(super) fn allows(&mut self, address: IpAddr, token: Option<TokenId>, now: Instant) -> bool {
+        let Some(attempt) = self.0.get_mut(&network(address)) else { return true };
+        attempt.settle(now);
+        attempt.failures < BURST || token.is_some_and(|token| attempt.known.contains(&token))
+    }
+
+    pub(super) fn on_failure(&mut self, address: IpAddr, now: Instant) {
+        let attempt = self.entry(address, now);
+        attempt.settle(now);
+        attempt.failures = (attempt.failures + 1).min(BURST);
+    }
+
+    pub(super) fn on_success(&mut self, address: IpAddr, token: TokenId, now: Instant) {
+        let known = &mut self.entry(address, now).known;
+        if !known.contains(&token) {
+            if known.len() == KNOWN {
+                known.remove(0);
+            }
+            known.push(token);
+        }
+    }
+
+    fn entry(&mut self, address: IpAddr, now: Instant) -> &mut Attempt {
+        let address = network(address);
+        if self.0.len() >= ADDRESSES && !self.0.contains_key(&address) {
+            let oldest = self.0.iter().min_by_key(|(_, attempt)| attempt.since).map(|(address, _)| *address);
+            oldest.and_then(|oldest| self.0.remove(&oldest));
+        }
+        self.0.entry(address).or_insert_with(|| Attempt { failures: 0, since: now, known: SmallVec::new() })
+    }
+}
+
+/// Whoever has one IPv6 address usually has the whole /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Attempts, BURST, REFILL};
+    use crate::ids::TokenId;
+    use crate::tests::epoch;
+
+    #[test]
+    fn an_address_that_fails_too_often_has_to_wait() {
+        let (mut attempts, now) = (Attempts::default(), epoch());
+        let (guesser, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        attempts.on_success(guesser, TokenId(7), now);
+        for _ in 0..BURST {
+            assert!(attempts.allows(guesser, Some(TokenId(1)), now));
+            attempts.on_failure(guesser, now);
+        }
+        assert!(!attempts.allows(guesser, Some(TokenId(1)), now));
+        assert!(attempts.allows(guesser, Some(TokenId(7)), now), "its neighbours are not locked out");
+        assert!(attempts.allows(other, None, now));
+        assert!(attempts.allows(guesser, None, now + REFILL));
+        attempts.on_failure(guesser, now + REFILL);
+        assert!(!attempts.allows(guesser, None, now + REFILL));
+        assert!(attempts.allows(guesser, None, now + 1000 * REFILL));
+    }
+
+    #[test]
+    fn a_guesser_can_not_use_the_addresses_of_his_network() {
+        let (mut attempts, now) = (Attempts::default(), epoch());
+        for host in 0..BURST {
+            attempts.on_failure(format!("2001:db8::{host:x}").parse().unwrap(), now);
+        }
+        assert!(!attempts.allows("2001:db8::ffff".parse().unwrap(), None, now));
+        assert!(attempts.allows("2001:db8:0:1::1".parse().unwrap(), None, now));
+    }
+}

@@ -1,0 +1,179 @@
+//! Who is let in, and as what.
+
+use std::net::IpAddr;
+
+use uuid::Uuid;
+
+use super::ServerEngine;
+use super::providers::{Group, Provider};
+use super::registry::Kind;
+use crate::error::LinkError;
+use crate::event::{ClientKind, Event};
+use crate::ids::{InstanceId, LinkId, Ticket, TokenId};
+use crate::io::{Action, UpgradeRequest};
+use crate::link::{Extensions, LinkEnd};
+use crate::relay::{Ending, Login, Timer, close_code};
+use crate::secret::TokenDigest;
+use crate::url::LINK_PATH;
+use crate::wire::{Auth, AuthResponse, Message};
+
+/// What the client is told when no token matches; as real servers have it.
+const INVALID_TOKEN: &str = "invalid token";
+
+/// What the client is told when its first message is another one than Auth.
+const INVALID_AUTH: &str = "invalid auth message";
+
+/// What a client is told whose address has failed too often.
+const TOO_MANY_FAILURES: &str = "too many failed logins from this address; try again later";
+
+/// What a client may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Client {
+    /// We connect to targets for it.
+    Forward,
+    /// It connects to targets for others.
+    Provider(Provider),
+    /// Others connect to targets for it.
+    Connector(Group),
+}
+
+impl Client {
+    pub(super) fn kind(self) -> ClientKind {
+        match self {
+            Self::Forward => ClientKind::Forward,
+            Self::Provider(_) => ClientKind::Provider,
+            Self::Connector(_) => ClientKind::Connector,
+        }
+    }
+}
+
+impl ServerEngine {
+    pub(super) fn on_offer(&mut self, ticket: Ticket, request: &UpgradeRequest) {
+        let below = request.path.strip_prefix(LINK_PATH);
+        let rejection = if !below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            Some((404, "404 page not found"))
+        } else if self.relay.is_shutting_down() {
+            Some((503, "the server is shutting down"))
+        } else {
+            None
+        };
+        let login = self.judge_query(&request.query);
+        let token = login.as_ref().and_then(|login| login.as_ref().ok()).map(|(token, _)| *token);
+        let now = self.relay.now;
+        let rejection = rejection
+            .or_else(|| {
+                let allowed = self.attempts.allows(request.peer.ip(), token, now);
+                (!allowed).then_some((429, TOO_MANY_FAILURES))
+            })
+            .or_else(|| self.relay.check_link_limits(token.is_some()).err().map(|reason| (503, reason)));
+        if let Some((status, reason)) = rejection {
+            self.relay.act(Action::RejectLink { ticket, status, reason });
+            return;
+        }
+        let offered = request.extensions.as_deref().map(Extensions::parse).unwrap_or_default();
+        let accepted = offered.and(Extensions::from_config(&self.relay.config));
+        let link = self.relay.add_link(LinkEnd::Server { peer: request.peer }, accepted);
+        if let Some(added) = self.relay.links.get_mut(link) {
+            added.login = login;
+        }
+        self.relay.set_timer(Timer::LinkLogin(link), self.relay.config.timeouts.authentication);
+        self.relay.act(Action::AcceptLink { ticket, link, extensions: accepted.header() });
+    }
+
+    /// Reads a login from the query of the URL. `None`: there is none, an Auth message must come.
+    fn judge_query(&mut self, query: &str) -> Option<Login> {
+        let (mut token, mut reverse, mut instance) = (None, None, None);
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match name.as_ref() {
+                "token" if !value.is_empty() => token = Some(value.into_owned()),
+                "reverse" => reverse = Some(matches!(value.as_ref(), "true" | "1")),
+                "instance" => instance = Uuid::parse_str(&value).ok(),
+                _ => {}
+            }
+        }
+        let token = token?;
+        // Without a name the link is a process of its own.
+        let instance = instance.map_or_else(|| self.relay.rng.instance_id(), InstanceId);
+        if token.len() != TokenDigest::HEX_LEN {
+            return Some(Err("invalid token format"));
+        }
+        let token = TokenDigest::from_hex(&token).and_then(|digest| self.registry.find_digest(&digest));
+        Some(self.judge(token, reverse, instance))
+    }
+
+    fn judge_auth(&self, auth: &Auth) -> Login {
+        self.judge(self.registry.find(&auth.token), Some(auth.reverse), auth.instance)
+    }
+
+    fn judge(&self, token: Option<TokenId>, reverse: Option<bool>, instance: InstanceId) -> Login {
+        let token = token.ok_or(INVALID_TOKEN)?;
+        let fits = match self.registry.get(token).map(|entry| &entry.kind) {
+            // A URL that says nothing is taken for a provider's.
+            Some(Kind::Reverse(_)) => reverse != Some(false),
+            Some(Kind::Forward | Kind::Connector(_)) => reverse != Some(true),
+            None => false,
+        };
+        if fits { Ok((token, instance)) } else { Err(INVALID_TOKEN) }
+    }
+
+    pub(super) fn on_opened(&mut self, id: LinkId) {
+        let login = self.relay.link_opened(id).and_then(|link| link.login.take());
+        if let Some(login) = login {
+            self.finish_login(id, login);
+        }
+    }
+
+    pub(super) fn on_auth(&mut self, id: LinkId, message: &Message) {
+        let login = if let Message::Auth(auth) = message { self.judge_auth(auth) } else { Err(INVALID_AUTH) };
+        let (token, now) = (login.as_ref().ok().map(|(token, _)| *token), self.relay.now);
+        let allowed = self.peer_of(id).is_none_or(|address| self.attempts.allows(address, token, now));
+        self.finish_login(id, if allowed { login } else { Err(TOO_MANY_FAILURES) });
+    }
+
+    fn peer_of(&self, id: LinkId) -> Option<IpAddr> {
+        match self.relay.links.get(id)?.end {
+            LinkEnd::Server { peer } => Some(peer.ip()),
+            LinkEnd::Client { .. } => None,
+        }
+    }
+
+    fn finish_login(&mut self, id: LinkId, login: Login) {
+        let Some(link) = self.relay.links.get(id) else { return };
+        let (LinkEnd::Server { peer }, extensions) = (link.end, link.extensions) else { return };
+        // The token may have been removed since the offer.
+        let login = login.and_then(|owner| Ok((owner, self.client(owner).ok_or(INVALID_TOKEN)?)));
+        let now = self.relay.now;
+        match login {
+            Ok((owner, client)) => {
+                self.attempts.on_success(peer.ip(), owner.0, now);
+                self.clients.insert(id, client);
+                self.relay.send_prelude(id, AuthResponse::Success { assigned: None }.encode());
+                self.relay.set_owner(id, owner);
+                self.relay.tell(Event::ClientAuthenticated {
+                    link: id,
+                    peer,
+                    kind: client.kind(),
+                    extensions,
+                });
+                self.relay.link_authenticated(id);
+            }
+            Err(text) => {
+                self.attempts.on_failure(peer.ip(), now);
+                self.relay.send_auth_failure(id, text);
+                let error = LinkError::Rejected(text.to_owned());
+                self.relay.end_link(id, error, Ending::Close(close_code::POLICY_VIOLATION));
+            }
+        }
+    }
+
+    /// What the owner of a link may do.
+    fn client(&self, (token, instance): (TokenId, InstanceId)) -> Option<Client> {
+        Some(match self.registry.get(token)?.kind {
+            Kind::Forward => Client::Forward,
+            Kind::Reverse(_) => Client::Provider(Provider { reverse: token, instance }),
+            Kind::Connector(connector) => {
+                Client::Connector(Group { reverse: connector.reverse, provider: connector.provider })
+            }
+        })
+    }
+}
