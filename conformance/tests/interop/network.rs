@@ -72,8 +72,6 @@ pub(crate) fn trials(control: bool, ignore_real: bool) -> Vec<Trial> {
         .into_iter()
         .flat_map(|mode| Cast::all(mode, &[Program::Ours, Program::REAL]))
         .filter(|cast| control || cast.has(Program::Ours))
-        // Our programs have only the forward mode so far.
-        .filter(|cast| cast.mode() == Mode::Forward || !cast.has(Program::Ours))
         .collect();
     let ignored = |cast: Cast| ignore_real && cast.has(Program::REAL);
     let cells = Cell::all(&casts, &Case::ALL)

@@ -161,6 +161,10 @@ pub(super) struct ClientArgs {
     #[arg(value_name = "MODE", value_parser = direct_mode, hide_possible_values = true)]
     pub(super) direct_mode: DirectMode,
 
+    /// Flags of direct mode that were given.
+    #[arg(skip)]
+    pub(super) ignored: Vec<&'static str>,
+
     #[command(flatten)]
     pub(super) timeouts: TimeoutArgs,
 
@@ -260,6 +264,10 @@ pub(super) struct ServerArgs {
     #[arg(long, env = "LINKSOCKS_TLS_KEY", help_heading = OTHER_FLAGS, value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
 
+    /// Flags of direct mode that were given.
+    #[arg(skip)]
+    pub(super) ignored: Vec<&'static str>,
+
     #[command(flatten)]
     pub(super) timeouts: TimeoutArgs,
 
@@ -297,65 +305,46 @@ pub(super) enum DirectMode {
 
 fn direct_mode(text: &str) -> Result<DirectMode, String> {
     if text == "direct-only" {
-        return Err("not supported yet by this version; use relay-only or auto".to_owned());
+        return Err("not supported; use relay-only or auto".to_owned());
     }
     DirectMode::from_str(text, false).map_err(|_| "expected relay-only or auto".to_owned())
 }
 
-/// A flag of the Go program whose feature this version lacks: read, so that the answer can be
-/// clear, and refused unless it is off.
-pub(super) struct Later {
-    pub(super) flag: &'static str,
-    short: Option<char>,
-    pub(super) variable: Option<&'static str>,
+/// A flag of the Go program that is about direct mode only: it is read, and changes nothing.
+pub(super) struct DirectFlag {
+    pub(super) name: &'static str,
     pub(super) takes_value: bool,
 }
 
-impl Later {
-    const fn switch(flag: &'static str) -> Self {
-        Self { flag, short: None, variable: None, takes_value: false }
+impl DirectFlag {
+    const fn switch(name: &'static str) -> Self {
+        Self { name, takes_value: false }
     }
 
-    const fn value(flag: &'static str) -> Self {
-        Self { takes_value: true, ..Self::switch(flag) }
-    }
-
-    const fn short(self, short: char) -> Self {
-        Self { short: Some(short), ..self }
-    }
-
-    const fn variable(self, name: &'static str) -> Self {
-        Self { variable: Some(name), ..self }
+    const fn value(name: &'static str) -> Self {
+        Self { name, takes_value: true }
     }
 
     pub(super) fn arg(&self) -> clap::Arg {
-        let arg = clap::Arg::new(self.flag).long(self.flag).hide(true);
-        let arg = arg.action(if self.takes_value { ArgAction::Append } else { ArgAction::SetTrue });
-        let arg = match self.short {
-            Some(short) => arg.short(short),
-            None => arg,
-        };
-        match self.variable {
-            Some(variable) => arg.env(variable),
-            None => arg,
-        }
+        let action = if self.takes_value { ArgAction::Append } else { ArgAction::SetTrue };
+        clap::Arg::new(self.name).long(self.name).hide(true).action(action)
     }
 }
 
-pub(super) const CLIENT_LATER: &[Later] = &[
-    Later::value("direct-discovery"),
-    Later::value("direct-host-candidates"),
-    Later::value("stun-server"),
-    Later::value("direct-only-action"),
-    Later::switch("direct-upnp"),
-    Later::value("direct-upnp-lease"),
-    Later::switch("direct-upnp-keep"),
-    Later::value("direct-upnp-external-port"),
+pub(super) const CLIENT_DIRECT: &[DirectFlag] = &[
+    DirectFlag::value("direct-discovery"),
+    DirectFlag::value("direct-host-candidates"),
+    DirectFlag::value("stun-server"),
+    DirectFlag::value("direct-only-action"),
+    DirectFlag::switch("direct-upnp"),
+    DirectFlag::value("direct-upnp-lease"),
+    DirectFlag::switch("direct-upnp-keep"),
+    DirectFlag::value("direct-upnp-external-port"),
 ];
 
-pub(super) const SERVER_LATER: &[Later] = &[
-    Later::switch("direct-enable"),
-    Later::switch("direct-rendezvous-udp"),
-    Later::value("direct-rendezvous-host"),
-    Later::value("direct-rendezvous-port"),
+pub(super) const SERVER_DIRECT: &[DirectFlag] = &[
+    DirectFlag::switch("direct-enable"),
+    DirectFlag::switch("direct-rendezvous-udp"),
+    DirectFlag::value("direct-rendezvous-host"),
+    DirectFlag::value("direct-rendezvous-port"),
 ];

@@ -26,6 +26,9 @@ pub(super) async fn run<R: Runtime>(
     mut signals: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Failure> {
     log::init(log::level(args.debug, LevelFilter::INFO), environment);
+    if !args.ignored.is_empty() {
+        warn!(flags = %args.ignored.join(" "), "Direct mode is not supported: all traffic takes the relay");
+    }
     let listen = listen_address(&runtime, &args.socks_host, args.socks_port);
     let listen = unless_signalled(&mut signals, listen).await?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);

@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, CommandFactory, FromArgMatches};
 
-use super::args::{CLIENT_LATER, Cli, Command, Later, OTHER_FLAGS, SERVER_LATER};
+use super::args::{CLIENT_DIRECT, Cli, Command, DirectFlag, OTHER_FLAGS, SERVER_DIRECT};
 
 /// Environment variables; a blank one counts as unset, as in the Go program.
 pub(super) struct Environment(HashMap<OsString, OsString>);
@@ -63,39 +63,28 @@ pub(super) fn parse(
             error
         })?;
     }
-    read(&mut command, &matches)
+    read(&matches)
 }
 
-fn read(command: &mut clap::Command, matches: &ArgMatches) -> Result<Command, clap::Error> {
-    let refused = matches.subcommand().and_then(|(name, matches)| {
-        let what = match name {
-            "client" | "provider" | "connector" => refused_flag(CLIENT_LATER, matches)?,
-            "server" => refused_flag(SERVER_LATER, matches)?,
-            _ => return None,
-        };
-        let message = format!("{what} is not supported yet by this version");
-        Some(command.find_subcommand_mut(name)?.error(ErrorKind::InvalidValue, message))
-    });
-    match refused {
-        Some(error) => Err(error),
-        None => Ok(Cli::from_arg_matches(matches)?.command),
+fn read(matches: &ArgMatches) -> Result<Command, clap::Error> {
+    let mut command = Cli::from_arg_matches(matches)?.command;
+    let given = |flags: &'static [DirectFlag]| {
+        let matches = matches.subcommand().map(|(_, matches)| matches);
+        let is_on = |flag: &&DirectFlag| matches.is_some_and(|matches| is_on(flag, matches));
+        flags.iter().filter(is_on).map(|flag| flag.name).collect()
+    };
+    match &mut command {
+        Command::Client(args) | Command::Connector(args) | Command::Provider(args) => {
+            args.ignored = given(CLIENT_DIRECT);
+        }
+        Command::Server(args) => args.ignored = given(SERVER_DIRECT),
+        Command::Demo(_) | Command::Version => {}
     }
+    Ok(command)
 }
 
-fn refused_flag(later: &[Later], matches: &ArgMatches) -> Option<String> {
-    let flag = later.iter().find(|flag| is_on(flag, matches))?;
-    Some(match flag.variable {
-        Some(variable) => format!("--{} ({variable})", flag.flag),
-        None => format!("--{}", flag.flag),
-    })
-}
-
-fn is_on(later: &Later, matches: &ArgMatches) -> bool {
-    if later.takes_value {
-        matches.get_many::<String>(later.flag).and_then(Iterator::last).is_some_and(|value| !value.is_empty())
-    } else {
-        matches.get_flag(later.flag)
-    }
+fn is_on(flag: &DirectFlag, matches: &ArgMatches) -> bool {
+    if flag.takes_value { matches.contains_id(flag.name) } else { matches.get_flag(flag.name) }
 }
 
 /// Puts the command that `LINKSOCKS_MODE` names before the flags, if no command is given.
@@ -145,8 +134,8 @@ fn command() -> (clap::Command, Vec<Variable>) {
     let mut variables = Vec::new();
     let command = Cli::command()
         .mut_subcommands(|command| match command.get_name() {
-            "client" | "connector" | "provider" => command.args(CLIENT_LATER.iter().map(Later::arg)),
-            "server" => command.args(SERVER_LATER.iter().map(Later::arg)),
+            "client" | "connector" | "provider" => command.args(CLIENT_DIRECT.iter().map(DirectFlag::arg)),
+            "server" => command.args(SERVER_DIRECT.iter().map(DirectFlag::arg)),
             _ => command,
         })
         .mut_subcommands(|command| {

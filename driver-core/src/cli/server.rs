@@ -9,8 +9,8 @@ use linksocks_sansio::access::AccessRules;
 use linksocks_sansio::error::StopReason;
 use linksocks_sansio::token::{ConnectorToken, NewToken, ReverseToken};
 use linksocks_sansio::{ServerConfig, Token};
-use tracing::info;
 use tracing::level_filters::LevelFilter;
+use tracing::{info, warn};
 
 use super::args::ServerArgs;
 use super::events::Side;
@@ -29,6 +29,9 @@ pub(super) async fn run<R: Runtime>(
     mut signals: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Failure> {
     log::init(log::level(args.debug, LevelFilter::INFO), environment);
+    if !args.ignored.is_empty() {
+        warn!(flags = %args.ignored.join(" "), "Direct mode is not supported: all traffic takes the relay");
+    }
     let listen = listen_address(&runtime, &args.ws_host, args.ws_port);
     let listen = unless_signalled(&mut signals, listen).await?;
     let tokens = tokens(args)?;
