@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use linksocks_sansio::error::{OpenError, StopReason};
 use linksocks_sansio::socks5::TargetAddr;
-use linksocks_sansio::{ClientConfig, ClientEngine, Engine, ServerConfig, ServerEngine, Stats};
+use linksocks_sansio::token::{AddedToken, NewToken, TokenError};
+use linksocks_sansio::{ClientConfig, ClientEngine, Engine, ServerConfig, ServerEngine, Stats, Token};
 use thiserror::Error;
 
 use crate::datagrams;
@@ -291,6 +292,21 @@ impl ServerHandle {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Lets clients in by another token.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub async fn add_token(&self, token: NewToken) -> Result<AddedToken, TokenError> {
+        let (answer, answered) = oneshot::channel();
+        self.engine.requests.put(Request::AddToken { token, answer });
+        answered.await.unwrap_or(Err(TokenError::Stopped))
+    }
+
+    /// Removes a token, and with a reverse token its connector tokens. Their clients are cut off.
+    pub fn remove_token(&self, token: Token) {
+        self.engine.requests.put(Request::RemoveToken { token });
     }
 
     /// Numbers of now; zeros if the server has stopped.

@@ -18,6 +18,8 @@ use linksocks_sansio::{
     Action, Command, Engine, Input, LinkId, ListenerId, Output, QueryId, SocketId, Ticket,
 };
 
+use linksocks_sansio::token::{AddedToken, TokenError};
+
 use crate::error::lookup_error;
 use crate::observer::Reporter;
 use crate::pumps::datagrams::{Buffers, DatagramCommand};
@@ -77,6 +79,7 @@ enum Pending {
     Socket(UnboundedSender<StreamCommand>),
     Open { commands: UnboundedSender<StreamCommand>, answer: oneshot::Sender<Result<(), OpenError>> },
     Associate { commands: UnboundedSender<DatagramCommand>, answer: oneshot::Sender<Result<(), OpenError>> },
+    Token(oneshot::Sender<Result<AddedToken, TokenError>>),
 }
 
 impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
@@ -209,6 +212,11 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
                 let ticket = self.ticket(Pending::Associate { commands, answer });
                 Some(Input::Command(Command::Associate { ticket }))
             }
+            Request::AddToken { token, answer } => {
+                let ticket = self.ticket(Pending::Token(answer));
+                Some(Input::Command(Command::AddToken { ticket, token }))
+            }
+            Request::RemoveToken { token } => Some(Input::Command(Command::RemoveToken { token })),
             Request::Stats { answer } => {
                 // Fails if nobody waits any more.
                 let _ = answer.send(self.engine.stats());
@@ -358,7 +366,10 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
                         let _ = answer.send(Ok(()));
                         commands
                     }
-                    Some(Pending::Link(_) | Pending::Http(_) | Pending::Associate { .. }) | None => return,
+                    Some(
+                        Pending::Link(_) | Pending::Http(_) | Pending::Associate { .. } | Pending::Token(_),
+                    )
+                    | None => return,
                 };
                 self.sockets.insert(socket, commands);
                 self.to_socket(socket, StreamCommand::Adopt { socket, read });
@@ -381,11 +392,18 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
             Action::Refuse { ticket, error } => {
                 let answer = match self.pending.remove(&ticket) {
                     Some(Pending::Open { answer, .. } | Pending::Associate { answer, .. }) => Some(answer),
-                    Some(Pending::Link(_) | Pending::Http(_) | Pending::Socket(_)) | None => None,
+                    Some(Pending::Link(_) | Pending::Http(_) | Pending::Socket(_) | Pending::Token(_))
+                    | None => None,
                 };
                 if let Some(answer) = answer {
                     // Fails if nobody waits any more.
                     let _ = answer.send(Err(error));
+                }
+            }
+            Action::AnswerToken { ticket, result } => {
+                if let Some(Pending::Token(answer)) = self.pending.remove(&ticket) {
+                    // As above.
+                    let _ = answer.send(result);
                 }
             }
             Action::Listen { listener, address } => self.listen(listener, address),

@@ -7,7 +7,8 @@ use futures_channel::{mpsc, oneshot};
 use linksocks_sansio::error::OpenError;
 use linksocks_sansio::io::{HttpRequest, HttpResponse, UpgradeRequest};
 use linksocks_sansio::socks5::TargetAddr;
-use linksocks_sansio::{LinkId, ListenerId, Stats};
+use linksocks_sansio::token::{AddedToken, NewToken, TokenError};
+use linksocks_sansio::{LinkId, ListenerId, Stats, Token};
 
 use crate::datagrams::DatagramEnd;
 use crate::pipe::PipeEnd;
@@ -33,6 +34,10 @@ pub(crate) enum Request {
     Open { target: TargetAddr, stream: PipeEnd, answer: oneshot::Sender<Result<(), OpenError>> },
     /// The embedder wants a UDP association.
     Associate { datagrams: DatagramEnd, answer: oneshot::Sender<Result<(), OpenError>> },
+    /// The embedder of a server has another token for it.
+    AddToken { token: NewToken, answer: oneshot::Sender<Result<AddedToken, TokenError>> },
+    /// The embedder of a server wants a token gone.
+    RemoveToken { token: Token },
     /// The embedder wants numbers.
     Stats { answer: oneshot::Sender<Stats> },
     /// The embedder wants an end.

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 pub use crate::dial::UpstreamError;
 use crate::socks5::TargetError;
+use crate::token::TokenError;
 
 mod upgrade;
 
@@ -365,6 +366,9 @@ pub enum ConfigError {
     /// The token text is reserved.
     #[error("'anonymous' is reserved and cannot be used as a token")]
     ReservedToken,
+    /// A token can't be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// Only one of user name and password is given.
     #[error("SOCKS authentication needs both a user name and a password")]
     HalfCredentials,

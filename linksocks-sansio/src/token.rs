@@ -109,6 +109,9 @@ pub enum TokenError {
     /// Another token has this SOCKS port; 0: the whole pool is in use.
     #[error("cannot allocate port: {0}")]
     Port(u16),
+    /// The server has stopped.
+    #[error("the server has stopped")]
+    Stopped,
     /// The command went to a client.
     #[error("only servers have tokens")]
     NotAServer,

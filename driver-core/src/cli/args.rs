@@ -3,7 +3,6 @@
 //! Names, short names, defaults and variables are those of the Go program, so that its users and
 //! their scripts need not learn anything new.
 
-use std::ffi::OsString;
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +27,8 @@ pub(super) const OTHER_FLAGS: &str = "Other flags";
     after_help = "Examples:
   linksocks server -t my_token
   linksocks client -t my_token -u ws://localhost:8765 -p 9870
+  linksocks server -r -t my_token -p 9870         (applications use the server's SOCKS5 port)
+  linksocks provider -t my_token -u ws://localhost:8765
   linksocks demo
 
 Exit status:
@@ -47,10 +48,10 @@ pub(super) enum Command {
     Demo(DemoArgs),
     /// Print the version number
     Version,
-    #[command(hide = true)]
-    Connector(Unsupported),
-    #[command(hide = true)]
-    Provider(Unsupported),
+    /// Start a client that offers SOCKS5 and lets a provider connect to targets (agent mode)
+    Connector(ClientArgs),
+    /// Start a client that connects to targets for others; the same as client -r
+    Provider(ClientArgs),
 }
 
 /// Start the client: applications connect to it by SOCKS5
@@ -76,6 +77,14 @@ pub(super) struct ClientArgs {
     #[arg(short, long, env = "LINKSOCKS_SOCKS_HOST", default_value = "127.0.0.1", help_heading = KEY_FLAGS)]
     #[arg(value_name = "HOST")]
     pub(super) socks_host: String,
+
+    /// Connect to targets for others: a provider
+    #[arg(short, long, help_heading = KEY_FLAGS)]
+    pub(super) reverse: bool,
+
+    /// Token that this provider lets connectors use, if the server allows that (with -r)
+    #[arg(short, long, env = "LINKSOCKS_CONNECTOR_TOKEN", help_heading = KEY_FLAGS, value_name = "TOKEN")]
+    pub(super) connector_token: Option<String>,
 
     /// SOCKS5 authentication username
     #[arg(short = 'n', long, env = "LINKSOCKS_SOCKS_USERNAME", help_heading = OTHER_FLAGS)]
@@ -113,7 +122,7 @@ pub(super) struct ClientArgs {
     #[arg(short = 'f', long, env = "LINKSOCKS_FASTOPEN", help_heading = OTHER_FLAGS)]
     pub(super) fast_open: bool,
 
-    /// Proxy through which the server is connected to: socks5://[user:pass@]host[:1080] or
+    /// Proxy through which the server is connected to, or with -r targets: socks5://[user:pass@]host[:1080] or
     /// http://[user:pass@]host[:8080]
     #[arg(short = 'x', long, env = "LINKSOCKS_UPSTREAM_PROXY", help_heading = OTHER_FLAGS)]
     #[arg(value_name = "URL")]
@@ -163,10 +172,13 @@ pub(super) struct ClientArgs {
     pub(super) debug: u8,
 }
 
-/// Start the WebSocket server: connects to what its clients ask for
+/// Start the WebSocket server
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  linksocks server -t my_token
+  linksocks server -t my_token                    (forward: connects to what its clients ask for)
+  linksocks server -r -t my_token -p 9870         (reverse: providers connect to what is asked for at port 9870)
+  linksocks server -r -t my_token -c my_connector (agent: ... and to what connectors ask for)
+  linksocks server -r -t my_token -a              (autonomy: providers choose their connector tokens)
   linksocks server -H 127.0.0.1 -P 8080")]
 pub(super) struct ServerArgs {
     /// Authentication token; a random one is made and shown if none is given
@@ -182,6 +194,51 @@ pub(super) struct ServerArgs {
     #[arg(short = 'P', long, env = "LINKSOCKS_WEBSOCKET_PORT", default_value = "8765", help_heading = KEY_FLAGS)]
     #[arg(value_name = "PORT")]
     pub(super) ws_port: u16,
+
+    /// Let providers connect to targets: for applications at the SOCKS5 port, and for connectors
+    #[arg(short, long, help_heading = KEY_FLAGS)]
+    pub(super) reverse: bool,
+
+    /// Token for connectors (with -r); a random one is made and shown if none is given
+    #[arg(short, long, env = "LINKSOCKS_CONNECTOR_TOKEN", help_heading = KEY_FLAGS, value_name = "TOKEN")]
+    pub(super) connector_token: Option<String>,
+
+    /// Let providers choose the tokens of their connectors; there is no SOCKS5 port then (with -r)
+    #[arg(short = 'a', long, env = "LINKSOCKS_CONNECTOR_AUTONOMY", help_heading = KEY_FLAGS)]
+    pub(super) connector_autonomy: bool,
+
+    /// SOCKS5 port for applications (with -r)
+    #[arg(short = 'p', long, env = "LINKSOCKS_SOCKS_PORT", default_value = "9870", help_heading = KEY_FLAGS)]
+    #[arg(value_name = "PORT")]
+    pub(super) socks_port: u16,
+
+    /// Address of the SOCKS5 port (with -r)
+    #[arg(short, long, env = "LINKSOCKS_SOCKS_HOST", default_value = "127.0.0.1", help_heading = KEY_FLAGS)]
+    #[arg(value_name = "HOST")]
+    pub(super) socks_host: String,
+
+    /// SOCKS5 authentication username (with -r)
+    #[arg(short = 'n', long, env = "LINKSOCKS_SOCKS_USERNAME", help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "NAME")]
+    pub(super) socks_username: Option<String>,
+
+    /// SOCKS5 authentication password (with -r)
+    #[arg(short = 'w', long, env = "LINKSOCKS_SOCKS_PASSWORD", help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "PASSWORD")]
+    pub(super) socks_password: Option<String>,
+
+    /// Open the SOCKS5 port before the first provider is there (with -r)
+    #[arg(short = 'i', long, help_heading = OTHER_FLAGS)]
+    pub(super) socks_nowait: bool,
+
+    /// Tell applications at once that they are connected; if it turns out wrong, they see a reset (with -r)
+    #[arg(short = 'f', long, env = "LINKSOCKS_FASTOPEN", help_heading = OTHER_FLAGS)]
+    pub(super) fast_open: bool,
+
+    /// How long what connectors ask for waits for a provider
+    #[arg(long, default_value = "5s", value_parser = duration::parse, help_heading = OTHER_FLAGS)]
+    #[arg(value_name = "DURATION")]
+    pub(super) connector_wait_provider: Duration,
 
     /// Proxy through which targets are connected to: socks5://[user:pass@]host[:1080] or
     /// http://[user:pass@]host[:8080]
@@ -205,8 +262,8 @@ pub(super) struct ServerArgs {
     #[command(flatten)]
     pub(super) flow: FlowArgs,
 
-    /// Connect only to matching destinations, or with a leading ! not to them: ADDR:PORT, either part
-    /// may be empty; ADDR may be an IP, a network, a range or 'private'
+    /// Allow only matching destinations, or with a leading ! forbid them: ADDR:PORT, either part may be
+    /// empty; ADDR may be an IP, a network, a range or 'private'
     #[arg(long, value_name = "ADDR:PORT", action = ArgAction::Append, help_heading = OTHER_FLAGS)]
     pub(super) access_rule: Vec<AccessRule>,
 
@@ -225,13 +282,6 @@ pub(super) struct DemoArgs {
     /// Show debug logs (-dd for trace logs)
     #[arg(short, long, action = ArgAction::Count, help_heading = OTHER_FLAGS)]
     pub(super) debug: u8,
-}
-
-/// Not supported yet by this version
-#[derive(Debug, Args)]
-pub(super) struct Unsupported {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    rest: Vec<OsString>,
 }
 
 /// What `--direct-mode` may be: without direct connections both mean that the relay is used.
@@ -289,8 +339,6 @@ impl Later {
 }
 
 pub(super) const CLIENT_LATER: &[Later] = &[
-    Later::switch("reverse").short('r'),
-    Later::value("connector-token").short('c').variable("LINKSOCKS_CONNECTOR_TOKEN"),
     Later::value("direct-discovery"),
     Later::value("direct-host-candidates"),
     Later::value("stun-server"),
@@ -301,20 +349,8 @@ pub(super) const CLIENT_LATER: &[Later] = &[
     Later::value("direct-upnp-external-port"),
 ];
 
-/// The variables of the SOCKS flags and of fast open are left out: in forward mode the Go server
-/// takes no notice of them, and a server often shares its environment with a client.
 pub(super) const SERVER_LATER: &[Later] = &[
-    Later::switch("reverse").short('r'),
-    Later::value("connector-token").short('c').variable("LINKSOCKS_CONNECTOR_TOKEN"),
-    Later::switch("connector-autonomy").short('a').variable("LINKSOCKS_CONNECTOR_AUTONOMY"),
-    Later::value("socks-host").short('s'),
-    Later::value("socks-port").short('p'),
-    Later::value("socks-username").short('n'),
-    Later::value("socks-password").short('w'),
-    Later::switch("socks-nowait").short('i'),
     Later::value("api-key").short('k').variable("LINKSOCKS_API_KEY"),
-    Later::switch("fast-open").short('f'),
-    Later::value("connector-wait-provider"),
     Later::switch("direct-enable"),
     Later::switch("direct-rendezvous-udp"),
     Later::value("direct-rendezvous-host"),

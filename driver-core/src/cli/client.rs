@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use futures_core::Stream;
-use linksocks_sansio::config::BackoffConfig;
+use linksocks_sansio::config::{BackoffConfig, ClientRole};
 use linksocks_sansio::error::{LinkError, StopReason, TlsFailure};
-use linksocks_sansio::{ClientConfig, Credentials, LinkProxy, ServerUrl, Token};
+use linksocks_sansio::{ClientConfig, LinkProxy, ServerUrl, Token};
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, info, warn};
 
@@ -13,7 +13,7 @@ use super::args::ClientArgs;
 use super::events::Side;
 use super::parse::Environment;
 use super::supervise::{End, supervise};
-use super::{Failure, listen_address, log, proxy, unless_signalled};
+use super::{Failure, credentials, listen_address, log, proxy, unless_signalled};
 use crate::embed::Client;
 use crate::runtime::Runtime;
 #[cfg(feature = "tls")]
@@ -33,6 +33,7 @@ pub(super) async fn run<R: Runtime>(
     #[cfg(feature = "tls")]
     let tls = tls(args)?;
     let anonymous = config.token.is_anonymous();
+    let side = if args.reverse { Side::Provider } else { Side::Client };
 
     debug!(direct_mode = ?args.direct_mode, links = config.links, "All traffic takes the relay");
     info!(url = %config.server, "LinkSocks Client is connecting to");
@@ -45,7 +46,7 @@ pub(super) async fn run<R: Runtime>(
     let client = client.tls(tls);
     let events = client.events();
     let client = client.start(runtime.clone()).await?;
-    match supervise(&runtime, &client, events, signals, Side::Client).await {
+    match supervise(&runtime, &client, events, signals, side).await {
         End::Interrupted => Err(Failure::Interrupted),
         End::Stopped(StopReason::Shutdown) => {
             info!("Client stopped");
@@ -103,12 +104,17 @@ fn config(
         Some(token) => Token::new(token)?,
     };
     let mut config = ClientConfig::new(server, token);
+    if args.reverse {
+        let connector = args.connector_token.as_deref().filter(|token| !token.is_empty());
+        let connectors = connector.into_iter().map(Token::new).collect::<Result<_, _>>()?;
+        config.role = ClientRole::Provider { connectors };
+    }
     config.headers = args.header.iter().map(|header| header.parse()).collect::<Result<_, _>>()?;
     #[cfg(feature = "tls")]
     {
         config.server_name = args.sni.clone().filter(|name| !name.is_empty());
     }
-    config.listen = Some(listen);
+    config.listen = Some(listen).filter(|_| !args.reverse);
     config.listen_early = args.socks_no_wait;
     config.reconnect = !args.no_reconnect;
     config.retry_auth = args.retry_auth;
@@ -117,20 +123,37 @@ fn config(
     }
     config.links = links(args.threads, cpus);
     config.proxy = match proxy::upstream(args.upstream_proxy.as_deref())? {
+        // A provider connects to targets through it.
+        Some(proxy) if args.reverse => {
+            config.relay.upstream = Some(proxy);
+            link_proxy(args, environment, &config)?
+        }
         Some(proxy) => LinkProxy::Through(proxy),
-        None if args.no_env_proxy => LinkProxy::Direct,
-        None => proxy::from_environment(environment, &config.server)?,
+        None => link_proxy(args, environment, &config)?,
     };
     args.flow.apply(&mut config.relay);
     args.timeouts.apply(&mut config.relay.timeouts);
     config.relay.fast_open = args.fast_open;
-    config.relay.entry_rules = args.access_rule.iter().cloned().collect();
-    let username = args.socks_username.as_deref().unwrap_or_default();
-    let password = args.socks_password.as_deref().unwrap_or_default();
-    if !(username.is_empty() && password.is_empty()) {
-        config.credentials = Some(Credentials::new(username, password)?);
+    let rules = args.access_rule.iter().cloned().collect();
+    if args.reverse {
+        config.relay.dial_rules = rules;
+    } else {
+        config.relay.entry_rules = rules;
     }
+    config.credentials = credentials(args.socks_username.as_deref(), args.socks_password.as_deref())?;
     Ok(config)
+}
+
+/// The proxy through which the server is connected to, if no flag names one.
+fn link_proxy(
+    args: &ClientArgs,
+    environment: &Environment,
+    config: &ClientConfig,
+) -> Result<LinkProxy, Failure> {
+    if args.no_env_proxy {
+        return Ok(LinkProxy::Direct);
+    }
+    proxy::from_environment(environment, &config.server)
 }
 
 /// How many links `--threads` asks for, as in the Go program: 0 means 1, a negative number one per

@@ -6,6 +6,7 @@ use futures_core::Stream;
 use futures_util::StreamExt as _;
 use linksocks_sansio::Event;
 use linksocks_sansio::error::LinkError;
+use linksocks_sansio::event::ClientKind;
 use tracing::{debug, error, info, trace, warn};
 
 use super::log::GoDuration;
@@ -14,13 +15,21 @@ use super::log::GoDuration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Client,
+    Provider,
     Server,
+}
+
+impl Side {
+    /// The name of what a client does with its links.
+    fn mode(self) -> &'static str {
+        if self == Self::Provider { "reverse" } else { "forward" }
+    }
 }
 
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Client => "client",
+            Self::Client | Self::Provider => "client",
             Self::Server => "server",
         })
     }
@@ -33,6 +42,15 @@ pub(super) async fn log_all(side: Side, mut events: impl Stream<Item = Event> + 
     }
 }
 
+/// As the Go program calls them.
+fn kind_name(kind: ClientKind) -> &'static str {
+    match kind {
+        ClientKind::Forward => "Forward",
+        ClientKind::Provider => "Reverse",
+        ClientKind::Connector => "Connector",
+    }
+}
+
 /// Writes the line for an event, if there is one.
 pub(super) fn log(side: Side, event: &Event) {
     match event {
@@ -42,16 +60,16 @@ pub(super) fn log(side: Side, event: &Event) {
         Event::LinkReady { link, extensions, ready, total } => {
             debug!(%link, %extensions, "Link ready");
             match total {
-                1 => info!("Authentication successful for forward proxy"),
+                1 => info!("Authentication successful for {} proxy", side.mode()),
                 // One line when all are up, as in the Go program.
                 _ if ready == total => {
-                    info!("Authentication successful for forward proxy ({ready}/{total})");
+                    info!("Authentication successful for {} proxy ({ready}/{total})", side.mode());
                 }
                 _ => debug!("Authenticated ({ready}/{total})"),
             }
         }
         Event::LinkLatency { link, round_trip } => match side {
-            Side::Client => info!("Server ready, latency: {}ms", round_trip.as_millis()),
+            Side::Client | Side::Provider => info!("Server ready, latency: {}ms", round_trip.as_millis()),
             Side::Server => debug!(client_id = %link, latency = %GoDuration(*round_trip), "First pong"),
         },
         Event::LinkLost { error: LinkError::Rejected(_), retry_in: None, .. } => {
@@ -74,8 +92,21 @@ pub(super) fn log(side: Side, event: &Event) {
         }
         Event::LinkLost { link, error, retry_in: None } => debug!(%link, %error, "Link closed"),
 
-        Event::ClientAuthenticated { link, peer, extensions } => {
-            info!(client_id = %link, client_ip = %peer.ip(), "Forward client authenticated");
+        Event::SocksUnavailable { address, error } => error!("failed to listen on {address}: {error}"),
+        Event::TokenAdded { kind: ClientKind::Forward, .. } => info!("New forward proxy token added"),
+        Event::TokenAdded { kind: ClientKind::Provider, port: Some(port) } => {
+            info!(port, "New reverse proxy token added");
+        }
+        Event::TokenAdded { kind: ClientKind::Provider, port: None } => {
+            info!("New autonomy reverse token added");
+        }
+        Event::TokenAdded { kind: ClientKind::Connector, .. } => info!("New connector token added"),
+        Event::TokenRefused { error } => error!(%error, "Token not added"),
+        Event::TokenRemoved { kind } => info!("{} token removed", kind_name(*kind)),
+        Event::ConnectorAdded { link } => info!(%link, "Connector token added successfully"),
+        Event::ConnectorRefused { link, reason } => error!(%link, reason, "Connector token not added"),
+        Event::ClientAuthenticated { link, peer, kind, extensions } => {
+            info!(client_id = %link, client_ip = %peer.ip(), "{} client authenticated", kind_name(*kind));
             debug!(client_id = %link, %extensions, "Link ready");
         }
         Event::ClientRejected { link, peer, error } => {

@@ -27,12 +27,12 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
-use linksocks_sansio::ConfigError;
 use linksocks_sansio::error::SocketError;
+use linksocks_sansio::{ConfigError, Credentials};
 use thiserror::Error;
 use tracing::error;
 
-use self::args::Command;
+use self::args::{ClientArgs, Command};
 use self::parse::Environment;
 use crate::embed::StartError;
 use crate::error::socket_error;
@@ -139,14 +139,19 @@ async fn execute<R: Runtime>(
     signals: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Failure> {
     match command {
-        Command::Client(args) => client::run(runtime, &args, environment, signals).await,
+        Command::Client(args) | Command::Connector(args) => {
+            client::run(runtime, &args, environment, signals).await
+        }
+        Command::Provider(args) => {
+            let args = ClientArgs { reverse: true, ..args };
+            client::run(runtime, &args, environment, signals).await
+        }
         Command::Server(args) => server::run(runtime, &args, environment, signals).await,
         Command::Demo(args) => demo::run(runtime, &args, environment, signals).await,
         Command::Version => {
             let _ = writeln!(io::stdout(), "linksocks {}", *VERSION);
             Ok(())
         }
-        Command::Connector(_) | Command::Provider(_) => unreachable!("the parser refuses them"),
     }
 }
 
@@ -173,6 +178,14 @@ async fn listen_address<R: Runtime>(runtime: &R, host: &str, port: u16) -> Resul
     let address = addresses.iter().find(|address| address.is_ipv4()).or_else(|| addresses.first());
     let address = address.ok_or_else(|| unusable("it has no address"))?;
     Ok(SocketAddr::new(*address, port))
+}
+
+/// What applications must present, if anything.
+fn credentials(username: Option<&str>, password: Option<&str>) -> Result<Option<Credentials>, ConfigError> {
+    match (username.unwrap_or_default(), password.unwrap_or_default()) {
+        ("", "") => Ok(None),
+        (username, password) => Credentials::new(username, password).map(Some),
+    }
 }
 
 /// 16 lower-case hexadecimal digits, as the Go program makes them.

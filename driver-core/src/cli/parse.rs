@@ -69,9 +69,8 @@ pub(super) fn parse(
 fn read(command: &mut clap::Command, matches: &ArgMatches) -> Result<Command, clap::Error> {
     let refused = matches.subcommand().and_then(|(name, matches)| {
         let what = match name {
-            "client" => refused_flag(CLIENT_LATER, matches)?,
+            "client" | "provider" | "connector" => refused_flag(CLIENT_LATER, matches)?,
             "server" => refused_flag(SERVER_LATER, matches)?,
-            "provider" | "connector" => format!("the command '{name}'"),
             _ => return None,
         };
         let message = format!("{what} is not supported yet by this version");
@@ -120,7 +119,9 @@ fn add_mode(
         "connector" => "connector",
         "provider" | "reverse" => "provider",
         _ => {
-            let message = format!("invalid LINKSOCKS_MODE {mode:?}: expected client, forward or server");
+            let message = format!(
+                "invalid LINKSOCKS_MODE {mode:?}: expected client, forward, connector, provider, reverse or server"
+            );
             return Err(command.error(ErrorKind::InvalidValue, message));
         }
     };
@@ -143,8 +144,11 @@ struct Variable {
 fn command() -> (clap::Command, Vec<Variable>) {
     let mut variables = Vec::new();
     let command = Cli::command()
-        .mut_subcommand("client", |command| command.args(CLIENT_LATER.iter().map(Later::arg)))
-        .mut_subcommand("server", |command| command.args(SERVER_LATER.iter().map(Later::arg)))
+        .mut_subcommands(|command| match command.get_name() {
+            "client" | "connector" | "provider" => command.args(CLIENT_LATER.iter().map(Later::arg)),
+            "server" => command.args(SERVER_LATER.iter().map(Later::arg)),
+            _ => command,
+        })
         .mut_subcommands(|command| {
             let name = command.get_name().to_owned();
             let command = command.mut_args(|arg| go_switch(take_variable(arg, &name, &mut variables)));

@@ -1,10 +1,13 @@
 //! The command `server`.
 
+use std::fmt;
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
 
 use futures_core::Stream;
+use linksocks_sansio::access::AccessRules;
 use linksocks_sansio::error::StopReason;
+use linksocks_sansio::token::{ConnectorToken, NewToken, ReverseToken};
 use linksocks_sansio::{ServerConfig, Token};
 use tracing::info;
 use tracing::level_filters::LevelFilter;
@@ -13,7 +16,7 @@ use super::args::ServerArgs;
 use super::events::Side;
 use super::parse::Environment;
 use super::supervise::{End, supervise};
-use super::{Failure, listen_address, log, proxy, random_token, unless_signalled};
+use super::{Failure, credentials, listen_address, log, proxy, random_token, unless_signalled};
 use crate::embed::Server;
 use crate::runtime::Runtime;
 #[cfg(feature = "tls")]
@@ -28,14 +31,13 @@ pub(super) async fn run<R: Runtime>(
     log::init(log::level(args.debug, LevelFilter::INFO), environment);
     let listen = listen_address(&runtime, &args.ws_host, args.ws_port);
     let listen = unless_signalled(&mut signals, listen).await?;
-    let given = args.token.as_deref().filter(|token| !token.is_empty());
-    let token = given.map_or_else(random_token, |token| Ok(token.to_owned()))?;
-    let mut config = ServerConfig::forward(Token::new(token.as_str())?)?;
-    config.relay.upstream = proxy::upstream(args.upstream_proxy.as_deref())?;
+    let tokens = tokens(args)?;
+    let mut config = config(args, &tokens)?;
+    if args.reverse {
+        let host = listen_address(&runtime, &args.socks_host, args.socks_port);
+        config.socks_host = unless_signalled(&mut signals, host).await?.ip();
+    }
     let upstream = config.relay.upstream.clone();
-    args.flow.apply(&mut config.relay);
-    args.timeouts.apply(&mut config.relay.timeouts);
-    config.relay.dial_rules = args.access_rule.iter().cloned().collect();
 
     let server = Server::builder(config).bind(listen);
     #[cfg(feature = "tls")]
@@ -47,11 +49,8 @@ pub(super) async fn run<R: Runtime>(
     let scheme = "http";
     let events = server.events();
     let server = server.start(runtime.clone()).await?;
-    info!("New forward proxy token added");
     info!("Configuration:");
-    info!("  Mode: forward proxy (SOCKS5 on client -> server -> network)");
-    // A secret that its owner knows already has no business in a log.
-    info!("  Token: {}", if given.is_some() { "(as given)" } else { &token });
+    tokens.show(args);
     if let Some(proxy) = upstream {
         info!("  Upstream proxy: {proxy}");
     }
@@ -67,6 +66,100 @@ pub(super) async fn run<R: Runtime>(
         }
         End::Stopped(reason) => Err(Failure::Running(reason.to_string())),
     }
+}
+
+/// The tokens that the server starts with.
+struct Tokens {
+    token: Shown,
+    /// For connectors.
+    connector: Option<Shown>,
+}
+
+/// A token, and whether its owner knows it already: then it has no business in a log.
+struct Shown {
+    token: Token,
+    given: bool,
+}
+
+impl Shown {
+    fn choose(given: Option<&str>) -> Result<Self, Failure> {
+        let given = given.filter(|token| !token.is_empty());
+        let text = given.map_or_else(random_token, |token| Ok(token.to_owned()))?;
+        Ok(Self { token: Token::new(text)?, given: given.is_some() })
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.given { "(as given)" } else { self.token.expose() })
+    }
+}
+
+impl Tokens {
+    fn show(&self, args: &ServerArgs) {
+        if !args.reverse {
+            info!("  Mode: forward proxy (SOCKS5 on client -> server -> network)");
+            info!("  Token: {}", self.token);
+            return;
+        }
+        info!("  Mode: reverse proxy (SOCKS5 on server -> client -> network)");
+        info!("  Token: {}", self.token);
+        if args.connector_autonomy {
+            info!("  Connector autonomy: enabled");
+        } else {
+            info!("  SOCKS5 port: {}", args.socks_port);
+        }
+        if let Some(connector) = &self.connector {
+            info!("  Connector Token: {connector}");
+        }
+        if args.socks_username.is_some() {
+            info!("  SOCKS5 authentication: enabled");
+        }
+    }
+}
+
+fn tokens(args: &ServerArgs) -> Result<Tokens, Failure> {
+    let token = Shown::choose(args.token.as_deref())?;
+    let connector = args.connector_token.as_deref();
+    let connector = match args.reverse {
+        // Providers bring their own ones.
+        true if args.connector_autonomy && connector.is_none_or(str::is_empty) => None,
+        true => Some(Shown::choose(connector)?),
+        false => None,
+    };
+    Ok(Tokens { token, connector })
+}
+
+fn config(args: &ServerArgs, tokens: &Tokens) -> Result<ServerConfig, Failure> {
+    let rules: AccessRules = args.access_rule.iter().cloned().collect();
+    let token = tokens.token.token.clone();
+    let mut config = if args.reverse {
+        let mut reverse = ReverseToken::default();
+        (reverse.token, reverse.rules) = (Some(token.clone()), rules);
+        reverse.port = Some(args.socks_port);
+        reverse.credentials = credentials(args.socks_username.as_deref(), args.socks_password.as_deref())?;
+        reverse.listen_early = args.socks_nowait;
+        reverse.manage_connectors = args.connector_autonomy;
+        let mut config = ServerConfig::default();
+        config.tokens.push(NewToken::Reverse(reverse));
+        if let Some(shown) = &tokens.connector {
+            let mut connector = ConnectorToken::new(token);
+            connector.token = Some(shown.token.clone());
+            config.tokens.push(NewToken::Connector(connector));
+        }
+        config
+    } else {
+        let mut config = ServerConfig::forward(token)?;
+        config.relay.dial_rules = rules;
+        config
+    };
+    config.check()?;
+    config.relay.upstream = proxy::upstream(args.upstream_proxy.as_deref())?;
+    config.relay.fast_open = args.fast_open && args.reverse;
+    args.flow.apply(&mut config.relay);
+    args.timeouts.apply(&mut config.relay.timeouts);
+    config.relay.timeouts.connector_wait = args.connector_wait_provider;
+    Ok(config)
 }
 
 /// The certificate to show, if TLS is asked for.

@@ -129,6 +129,14 @@ impl ServerConfig {
         let token = ForwardToken { token: Some(token), ..ForwardToken::default() };
         Ok(Self { tokens: vec![NewToken::Forward(token)], ..Self::default() })
     }
+
+    /// Says whether the server would refuse one of the tokens when it starts.
+    ///
+    /// # Errors
+    /// [`ConfigError::Token`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        crate::server::check_tokens(self).map_err(ConfigError::Token)
+    }
 }
 
 impl Default for ServerConfig {

@@ -27,7 +27,9 @@ use crate::ids::LinkId;
 use crate::io::{Action, Command, Engine, Input, Output, sealed};
 use crate::link::LinkEnd;
 use crate::relay::{Ending, EngineTimer, Notice, Relay, Role, close_code, handle_input, poll_output};
+use crate::rng::EngineRng;
 use crate::stats::Stats;
+use crate::token::TokenError;
 use crate::waiting::Waiting;
 use crate::wire::Message;
 
@@ -69,6 +71,13 @@ impl ServerEngine {
         }
         server
     }
+}
+
+/// Adds the tokens of a configuration to nothing.
+pub(crate) fn check_tokens(config: &ServerConfig) -> Result<(), TokenError> {
+    let mut registry = Registry::new(config.relay.limits.tokens, config.port_pool.clone());
+    let mut rng = EngineRng::new([0; 32]);
+    config.tokens.iter().try_for_each(|token| registry.add(&mut rng, token.clone()).map(drop))
 }
 
 impl Role for ServerEngine {

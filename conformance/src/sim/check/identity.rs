@@ -166,6 +166,7 @@ impl Identity {
                 Action::Reset { socket: id } => socket(id).is_some_and(|life| life < SocketLife::Resetting),
                 Action::RejectLink { .. }
                 | Action::HttpResponse { .. }
+                | Action::AnswerToken { .. }
                 | Action::Refuse { .. }
                 | Action::Stop { .. } => true,
             },
@@ -209,6 +210,7 @@ impl Identity {
             Action::Ping { .. }
             | Action::RejectLink { .. }
             | Action::HttpResponse { .. }
+            | Action::AnswerToken { .. }
             | Action::Refuse { .. } => {}
         }
     }
