@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::interop::target::{self, Target, read_bytes};
-use crate::interop::{self, Process, Program, free_port, procfs, socks};
+use crate::interop::{Process, Program, free_port, procfs, socks};
 
 use super::Error;
 
@@ -51,7 +51,7 @@ impl FromStr for Peer {
         let kind = match text {
             "direct" => Kind::Direct,
             "ours" => Kind::Program(Program::Ours),
-            "real" => Kind::Program(Program::Real),
+            "real" => Kind::Program(Program::REAL),
             _ => {
                 let (name, commands) = text.split_once('=').ok_or_else(|| {
                     UnknownPeer(format!(
@@ -90,7 +90,10 @@ impl Peer {
     /// Whether it can run here without further installation.
     #[must_use]
     pub fn is_available(&self) -> bool {
-        !matches!(self.kind, Kind::Program(Program::Real)) || interop::real_installed()
+        match self.kind {
+            Kind::Program(program) => program.is_installed(),
+            Kind::Direct | Kind::Commands { .. } => true,
+        }
     }
 
     /// Starts its processes and waits until a connection through them works.

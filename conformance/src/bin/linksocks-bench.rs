@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use conformance::bench::{self, Peer, Plan, Row};
-use conformance::interop;
+use conformance::interop::Program;
 
 /// Measures SOCKS tunnels against each other, interleaved, in fresh processes, checking every byte
 #[derive(Debug, Parser)]
@@ -74,7 +74,7 @@ fn plan(arguments: &Arguments) -> Result<Plan, String> {
 fn default_peers() -> Result<Vec<Peer>, String> {
     let parse = |name: &str| name.parse::<Peer>().map_err(|error| error.to_string());
     let mut peers = vec![parse("ours")?];
-    if interop::real_installed() {
+    if Program::REAL.is_installed() {
         peers.push(parse("real")?);
     } else {
         eprintln!(

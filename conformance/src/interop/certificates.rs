@@ -41,8 +41,8 @@ impl Certificates {
     pub(super) fn trust(&self, client: Program, command: &mut Command) {
         match client {
             Program::Ours => command.arg("--ca").arg(self.path("ca.pem")),
-            // It has no flag, but Go lets this variable replace the authorities of the system.
-            Program::Real => command.env("SSL_CERT_FILE", self.path("ca.pem")),
+            // It has no flag, but Go and Python let this variable replace the authorities of the system.
+            Program::Real(_) | Program::Pywssocks => command.env("SSL_CERT_FILE", self.path("ca.pem")),
         };
     }
 

@@ -1,25 +1,32 @@
-//! Programs as black boxes: start a server and a client as processes, open SOCKS connections through them to targets
+//! Programs as black boxes: start a server and those who log in to it as processes, open SOCKS connections through them to targets
 //! in this process, and look at what arrives.
 //!
 //! Everything blocks, uses plain threads and std sockets on loopback, and has a deadline, so that nothing under test is
 //! also used to test it.
 
+mod cast;
 mod certificates;
 mod error;
 pub mod load;
+pub mod matrix;
+mod network;
 pub mod pattern;
 mod process;
 pub mod procfs;
 mod program;
 pub mod socks;
+mod start;
 pub mod target;
 mod tunnel;
 pub mod udp;
 
+pub use cast::{Cast, Mode};
 pub use error::Error;
+pub use network::{Layout, Network};
 pub use process::Process;
-pub use program::{Program, REAL_VERSION, ours_path, real_installed};
-pub use tunnel::{Options, Tunnel, free_port};
+pub use program::{Program, Release, Reverse, ours_path};
+pub use start::free_port;
+pub use tunnel::{Options, Tunnel};
 
 use std::time::Duration;
 

@@ -115,6 +115,28 @@ impl Process {
         self.child.wait().map(drop)
     }
 
+    /// Stops the process where it is, with its sockets open, until it is killed or [thawed](Self::thaw).
+    ///
+    /// # Errors
+    /// Those of running `kill`.
+    pub fn freeze(&self) -> io::Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// Lets a frozen process go on.
+    ///
+    /// # Errors
+    /// Those of running `kill`.
+    pub fn thaw(&self) -> io::Result<()> {
+        self.signal("-CONT")
+    }
+
+    /// `std` sends no signal but the one of [`Self::kill`].
+    fn signal(&self, name: &str) -> io::Result<()> {
+        let status = Command::new("kill").args([name, &self.id().to_string()]).status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("kill {name}: {status}"))) }
+    }
+
     /// The last captured lines, under a heading, for failure messages.
     #[must_use]
     pub fn transcript(&self) -> String {

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use super::IO_TIMEOUT;
 
+/// The only method offered is none.
+const GREETING: &[u8] = &[5, 1, 0];
+
 /// Where a SOCKS request asks to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
@@ -55,13 +58,37 @@ pub fn connect_within(
     timeout: Duration,
 ) -> Result<TcpStream, Error> {
     let mut stream = open_within(proxy, timeout)?;
-    stream.write_all(&[5, 1, 0])?;
+    stream.write_all(GREETING)?;
+    read_method(&mut stream)?;
+    stream.write_all(&request(&destination.into()))?;
+    read_reply(&mut stream)?;
+    Ok(stream)
+}
+
+/// [`connect_within`] of an application that waits for no answer: greeting, request and `data` are one segment.
+///
+/// # Errors
+/// [`enum@Error`].
+pub fn connect_with_data(
+    proxy: SocketAddr,
+    destination: impl Into<Destination>,
+    data: &[u8],
+    timeout: Duration,
+) -> Result<TcpStream, Error> {
+    let mut stream = open_within(proxy, timeout)?;
+    stream.write_all(&[GREETING, &request(&destination.into()), data].concat())?;
+    read_method(&mut stream)?;
+    read_reply(&mut stream)?;
+    Ok(stream)
+}
+
+fn read_method(stream: &mut TcpStream) -> Result<(), Error> {
     let mut method = [0; 2];
     stream.read_exact(&mut method)?;
-    if method != [5, 0] {
-        return Err(Error::Malformed("method selection"));
-    }
-    stream.write_all(&request(&destination.into()))?;
+    if method == [5, 0] { Ok(()) } else { Err(Error::Malformed("method selection")) }
+}
+
+fn read_reply(stream: &mut TcpStream) -> Result<(), Error> {
     let mut reply = [0; 4];
     stream.read_exact(&mut reply)?;
     let [5, code, 0, address_type] = reply else {
@@ -76,7 +103,7 @@ pub fn connect_within(
         _ => return Err(Error::Malformed("address type of the reply")),
     };
     stream.read_exact(&mut [0; 18][..address_length + 2])?;
-    Ok(stream)
+    Ok(())
 }
 
 /// Connects without a proxy, with the settings of [`connect`].

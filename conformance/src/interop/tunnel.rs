@@ -1,22 +1,14 @@
 //! A server and a client of chosen implementations, connected over loopback.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
-use std::time::Duration;
+use std::time::Instant;
 
 use super::certificates::Certificates;
 use super::socks::{self, Destination};
+use super::start::{START_TIMEOUT, with_retries};
 use super::{Error, Process, Program};
-
-/// How long a program may take until it serves.
-const START_TIMEOUT: Duration = Duration::from_secs(20);
-/// Starts tried when a program ends at once, because somebody took its port between choice and use.
-const START_ATTEMPTS: u32 = 3;
-/// The line of a server that listens.
-const SERVER_READY: &str = "LinkSocks server started";
-/// The line of a client whose SOCKS port listens, which it does after its first login.
-const CLIENT_READY: &str = "Local proxy server started";
 
 /// How a tunnel is set up.
 #[derive(Debug, Clone, Copy)]
@@ -61,13 +53,13 @@ impl Tunnel {
     /// [`enum@Error`] when a program is missing or doesn't get there in time.
     pub fn start(client: Program, server: Program, options: Options) -> Result<Self, Error> {
         let certificates = options.secure.then(Certificates::new).transpose()?;
-        let (server_process, server_port) = with_retries(|port| {
+        let (server_process, server_port) = with_retries(Instant::now() + START_TIMEOUT, |port| {
             let command = server_command(server, port, certificates.as_ref())?;
-            Ok((Process::spawn(format!("{} server", server.name()), command)?, SERVER_READY))
+            Ok((Process::spawn(format!("{} server", server.name()), command)?, server.server_ready()))
         })?;
         let scheme = if options.secure { "wss" } else { "ws" };
         let url = format!("{scheme}://127.0.0.1:{server_port}{}", options.path);
-        let (client_process, socks_port) = with_retries(|port| {
+        let (client_process, socks_port) = with_retries(Instant::now() + START_TIMEOUT, |port| {
             let mut command = client.client(&url, Self::TOKEN, port, options.threads)?;
             if options.fast_open {
                 command.arg("--fast-open");
@@ -75,7 +67,7 @@ impl Tunnel {
             if let Some(certificates) = &certificates {
                 certificates.trust(client, &mut command);
             }
-            Ok((Process::spawn(format!("{} client", client.name()), command)?, CLIENT_READY))
+            Ok((Process::spawn(format!("{} client", client.name()), command)?, client.client_ready()))
         })?;
         Ok(Self {
             client_program: client,
@@ -147,7 +139,7 @@ impl Tunnel {
     pub fn restart_server(&mut self) -> Result<(), Error> {
         let command = server_command(self.server_program, self.server_port, self.certificates.as_ref())?;
         self.server = Process::spawn(format!("{} server, restarted", self.server_program.name()), command)?;
-        self.server.wait_for_lines(SERVER_READY, 1, START_TIMEOUT)
+        self.server.wait_for_lines(self.server_program.server_ready(), 1, START_TIMEOUT)
     }
 
     /// What both programs printed, for failure messages.
@@ -167,28 +159,4 @@ fn server_command(
         certificates.show(&mut command);
     }
     Ok(command)
-}
-
-/// Spawns a process on a free port and waits for its ready line; another port if it ends instead.
-fn with_retries(
-    spawn: impl Fn(u16) -> Result<(Process, &'static str), Error>,
-) -> Result<(Process, u16), Error> {
-    let mut attempt = 1;
-    loop {
-        let port = free_port()?;
-        let (mut process, ready) = spawn(port)?;
-        match process.wait_for_lines(ready, 1, START_TIMEOUT) {
-            Ok(()) => return Ok((process, port)),
-            Err(error) if attempt == START_ATTEMPTS || !process.has_exited()? => return Err(error),
-            Err(_) => attempt += 1,
-        }
-    }
-}
-
-/// A TCP port on 127.0.0.1 that was free a moment ago: for programs that must be told their port.
-///
-/// # Errors
-/// Those of [`TcpListener::bind`].
-pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -79,7 +79,7 @@ impl Rig {
         match server {
             Program::Ours => command.args(["--compression-threshold", "65536"]),
             // The wheel reads 4096 bytes at a time by default, and nothing below 512 KiB is compressed.
-            Program::Real => command.args(["--buffer-size", "1048576"]),
+            Program::Real(_) | Program::Pywssocks => command.args(["--buffer-size", "1048576"]),
         };
         let server = Process::spawn(format!("{} server", server.name()), command)?;
         server.wait_for_lines("LinkSocks server started", 1, START_TIMEOUT)?;

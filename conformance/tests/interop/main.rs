@@ -1,17 +1,23 @@
 //! Our programs and the published LinkSocks as black boxes, each as client and as server.
 //!
-//! Trials are named `CLIENT_to_SERVER::CASE`. Where the published program is not installed its trials are ignored; with
-//! `LINKSOCKS_REQUIRE_PEERS=1` they fail instead. `LINKSOCKS_INTEROP_CONTROL=1` adds the published program at both ends,
+//! Trials of two are named `CLIENT_to_SERVER::CASE`, those of any mode `MODE::SERVER_PROVIDER_CONNECTOR::CASE`, with the
+//! parts that the mode has (in forward mode the server and the client). Where the published program is not installed its trials are ignored; with
+//! `LINKSOCKS_REQUIRE_PEERS=1` they fail instead. `LINKSOCKS_INTEROP_CONTROL=1` adds the published program in all parts,
 //! which tests the tests.
 
 mod close;
 mod compression;
 mod dns;
+mod failover;
+mod fairness;
 mod fast_open;
 mod lifecycle;
 mod link;
 mod misbehaviour;
+mod network;
 mod proxy;
+mod release;
+mod server_first;
 mod transfer;
 mod udp;
 
@@ -20,7 +26,7 @@ use std::net::{Ipv6Addr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 
-use conformance::interop::{Options, Program, REAL_VERSION, Tunnel, real_installed};
+use conformance::interop::{Options, Program, Tunnel};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 type TestResult = Result<(), Failed>;
@@ -36,13 +42,13 @@ struct Pairing {
 }
 
 const OURS_TO_OURS: Pairing = Pairing { client: Program::Ours, server: Program::Ours };
-const REAL_TO_OURS: Pairing = Pairing { client: Program::Real, server: Program::Ours };
-const OURS_TO_REAL: Pairing = Pairing { client: Program::Ours, server: Program::Real };
-const REAL_TO_REAL: Pairing = Pairing { client: Program::Real, server: Program::Real };
+const REAL_TO_OURS: Pairing = Pairing { client: Program::REAL, server: Program::Ours };
+const OURS_TO_REAL: Pairing = Pairing { client: Program::Ours, server: Program::REAL };
+const REAL_TO_REAL: Pairing = Pairing { client: Program::REAL, server: Program::REAL };
 
 impl Pairing {
     fn needs_real(self) -> bool {
-        self.client == Program::Real || self.server == Program::Real
+        self.client == Program::REAL || self.server == Program::REAL
     }
 }
 
@@ -161,13 +167,10 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(TEST_THREADS));
 
-    let ignore_real =
-        !real_installed() && env::var_os("LINKSOCKS_REQUIRE_PEERS").is_none_or(|value| value != "1");
+    let ignore_real = !Program::REAL.is_installed()
+        && env::var_os("LINKSOCKS_REQUIRE_PEERS").is_none_or(|value| value != "1");
     if ignore_real {
-        eprintln!(
-            "LinkSocks {REAL_VERSION} is not installed, so its tests are ignored; \
-             conformance/peers/install.sh installs it under target/"
-        );
+        eprintln!("{}; its tests are ignored", Program::REAL.installation_hint());
     }
     let no_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err();
     if no_ipv6 {
@@ -184,6 +187,7 @@ fn main() -> ExitCode {
             let ignored = ignore_real && pairing.needs_real() || no_ipv6 && case.name.contains("ipv6");
             Trial::test(name, move || run(case, pairing)).with_ignored_flag(ignored)
         })
+        .chain(network::trials(control, ignore_real))
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

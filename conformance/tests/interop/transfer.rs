@@ -120,7 +120,7 @@ pub(crate) fn ping(stream: &mut TcpStream, data: &[u8]) -> TestResult {
 }
 
 /// Runs `work` with the numbers 0 to `count` - 1, all at once, and counts the failures.
-fn concurrently(count: u64, work: impl Fn(u64) -> TestResult + Sync) -> TestResult {
+pub(crate) fn concurrently(count: u64, work: impl Fn(u64) -> TestResult + Sync) -> TestResult {
     let failures: Vec<String> = thread::scope(|scope| {
         let threads: Vec<_> = (0..count)
             .map(|number| {

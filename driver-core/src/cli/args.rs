@@ -207,6 +207,10 @@ pub(super) struct ServerArgs {
     #[arg(short = 'a', long, env = "LINKSOCKS_CONNECTOR_AUTONOMY", help_heading = KEY_FLAGS)]
     pub(super) connector_autonomy: bool,
 
+    /// Key for the HTTP API, which adds and removes tokens: the server starts without any
+    #[arg(short = 'k', long, env = "LINKSOCKS_API_KEY", help_heading = KEY_FLAGS, value_name = "KEY")]
+    pub(super) api_key: Option<String>,
+
     /// SOCKS5 port for applications (with -r)
     #[arg(short = 'p', long, env = "LINKSOCKS_SOCKS_PORT", default_value = "9870", help_heading = KEY_FLAGS)]
     #[arg(value_name = "PORT")]
@@ -350,7 +354,6 @@ pub(super) const CLIENT_LATER: &[Later] = &[
 ];
 
 pub(super) const SERVER_LATER: &[Later] = &[
-    Later::value("api-key").short('k').variable("LINKSOCKS_API_KEY"),
     Later::switch("direct-enable"),
     Later::switch("direct-rendezvous-udp"),
     Later::value("direct-rendezvous-host"),

@@ -32,8 +32,8 @@ pub(super) async fn run<R: Runtime>(
     let listen = listen_address(&runtime, &args.ws_host, args.ws_port);
     let listen = unless_signalled(&mut signals, listen).await?;
     let tokens = tokens(args)?;
-    let mut config = config(args, &tokens)?;
-    if args.reverse {
+    let mut config = config(args, tokens.as_ref())?;
+    if args.reverse || tokens.is_none() {
         let host = listen_address(&runtime, &args.socks_host, args.socks_port);
         config.socks_host = unless_signalled(&mut signals, host).await?.ip();
     }
@@ -50,7 +50,10 @@ pub(super) async fn run<R: Runtime>(
     let events = server.events();
     let server = server.start(runtime.clone()).await?;
     info!("Configuration:");
-    tokens.show(args);
+    match &tokens {
+        Some(tokens) => tokens.show(args),
+        None => info!("  API: enabled; tokens are added by POST /api/token"),
+    }
     if let Some(proxy) = upstream {
         info!("  Upstream proxy: {proxy}");
     }
@@ -118,7 +121,11 @@ impl Tokens {
     }
 }
 
-fn tokens(args: &ServerArgs) -> Result<Tokens, Failure> {
+/// The tokens of the command line; with the API, none.
+fn tokens(args: &ServerArgs) -> Result<Option<Tokens>, Failure> {
+    if api_key(args).is_some() {
+        return Ok(None);
+    }
     let token = Shown::choose(args.token.as_deref())?;
     let connector = args.connector_token.as_deref();
     let connector = match args.reverse {
@@ -127,13 +134,40 @@ fn tokens(args: &ServerArgs) -> Result<Tokens, Failure> {
         true => Some(Shown::choose(connector)?),
         false => None,
     };
-    Ok(Tokens { token, connector })
+    Ok(Some(Tokens { token, connector }))
 }
 
-fn config(args: &ServerArgs, tokens: &Tokens) -> Result<ServerConfig, Failure> {
+fn api_key(args: &ServerArgs) -> Option<&str> {
+    args.api_key.as_deref().filter(|key| !key.is_empty())
+}
+
+fn config(args: &ServerArgs, tokens: Option<&Tokens>) -> Result<ServerConfig, Failure> {
+    let mut config = match tokens {
+        Some(tokens) => with_tokens(args, tokens)?,
+        None if !args.access_rule.is_empty() => {
+            let message =
+                "--access-rule can't be used with --api-key: give rules to tokens, or PUT /api/config/access";
+            return Err(Failure::Usage(message.to_owned()));
+        }
+        None => ServerConfig::default(),
+    };
+    if let Some(key) = api_key(args) {
+        config.api_keys.push(Token::new(key)?);
+    }
+    config.check()?;
+    config.relay.upstream = proxy::upstream(args.upstream_proxy.as_deref())?;
+    // In forward mode, it is the clients who tell applications.
+    config.relay.fast_open = args.fast_open;
+    args.flow.apply(&mut config.relay);
+    args.timeouts.apply(&mut config.relay.timeouts);
+    config.relay.timeouts.connector_wait = args.connector_wait_provider;
+    Ok(config)
+}
+
+fn with_tokens(args: &ServerArgs, tokens: &Tokens) -> Result<ServerConfig, Failure> {
     let rules: AccessRules = args.access_rule.iter().cloned().collect();
     let token = tokens.token.token.clone();
-    let mut config = if args.reverse {
+    let config = if args.reverse {
         let mut reverse = ReverseToken::default();
         (reverse.token, reverse.rules) = (Some(token.clone()), rules);
         reverse.port = Some(args.socks_port);
@@ -153,12 +187,6 @@ fn config(args: &ServerArgs, tokens: &Tokens) -> Result<ServerConfig, Failure> {
         config.relay.dial_rules = rules;
         config
     };
-    config.check()?;
-    config.relay.upstream = proxy::upstream(args.upstream_proxy.as_deref())?;
-    config.relay.fast_open = args.fast_open && args.reverse;
-    args.flow.apply(&mut config.relay);
-    args.timeouts.apply(&mut config.relay.timeouts);
-    config.relay.timeouts.connector_wait = args.connector_wait_provider;
     Ok(config)
 }
 

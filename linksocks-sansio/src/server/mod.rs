@@ -1,6 +1,7 @@
 //! The engine of a server: lets clients in by their tokens, connects to targets for them, or lets
 //! other clients do that.
 
+mod api;
 mod attempts;
 mod login;
 mod ports;
@@ -22,12 +23,12 @@ use self::registry::Registry;
 use crate::config::ServerConfig;
 use crate::error::{LinkError, OpenError};
 use crate::event::Event;
-use crate::http::admin;
 use crate::ids::LinkId;
 use crate::io::{Action, Command, Engine, Input, Output, sealed};
 use crate::link::LinkEnd;
 use crate::relay::{Ending, EngineTimer, Notice, Relay, Role, close_code, handle_input, poll_output};
 use crate::rng::EngineRng;
+use crate::secret::Token;
 use crate::stats::Stats;
 use crate::token::TokenError;
 use crate::waiting::Waiting;
@@ -46,6 +47,8 @@ pub struct ServerEngine {
     waiting: Waiting<Group>,
     ports: Ports,
     socks_host: IpAddr,
+    /// What the HTTP API accepts; none: there is no API.
+    api_keys: Vec<Token>,
 }
 
 impl ServerEngine {
@@ -63,6 +66,7 @@ impl ServerEngine {
             waiting: Waiting::default(),
             ports: Ports::default(),
             socks_host: config.socks_host,
+            api_keys: config.api_keys,
         };
         for token in config.tokens {
             if let Err(error) = server.add_token(token) {
@@ -100,7 +104,7 @@ impl Role for ServerEngine {
             }
             Input::LinkOffered { ticket, request } => self.on_offer(ticket, &request),
             Input::HttpRequest { ticket, request } => {
-                let response = admin::route(&request, &[]).err().unwrap_or_else(admin::not_found);
+                let response = self.answer_http(&request);
                 self.relay.act(Action::HttpResponse { ticket, response });
             }
             Input::LinkOpened { link, .. } => self.on_opened(link),

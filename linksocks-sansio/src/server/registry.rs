@@ -72,6 +72,10 @@ impl Registry {
         self.tokens.get(&id)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TokenId, &Entry)> {
+        self.tokens.iter().map(|(id, entry)| (*id, entry))
+    }
+
     pub(super) fn reverse(&self, id: TokenId) -> Option<&Reverse> {
         match &self.tokens.get(&id)?.kind {
             Kind::Reverse(reverse) => Some(reverse),

@@ -1,0 +1,116 @@
+//! Providers fail while others remain.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use conformance::interop::target::{self, Target};
+use conformance::interop::{Network, socks};
+use libtest_mimic::Failed;
+
+use crate::TestResult;
+use crate::transfer::ping;
+
+/// Applications at work all the time, each with one request after the other.
+const APPLICATIONS: usize = 6;
+/// Between the requests of an application: the published provider keeps each connection for 5 s, 4 of them at once, and
+/// all stands still when 1000 wait.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Longer than any program waits for a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long everything goes well, then with one provider killed, then with another frozen.
+const WELL: Duration = Duration::from_secs(2);
+const KILLED: Duration = Duration::from_secs(4);
+const FROZEN: Duration = Duration::from_secs(12);
+
+/// The kernel closes the sockets of a killed process at once.
+const NOTICE_KILLED: Duration = Duration::from_secs(1);
+/// A frozen process is known by its silence only.
+const NOTICE_FROZEN: Duration = Duration::from_secs(6);
+
+/// What an application experienced.
+struct Request {
+    started: Instant,
+    ended: Instant,
+    outcome: Result<(), Failed>,
+}
+
+/// Requests of several applications, until stopped.
+#[derive(Default)]
+struct Load {
+    requests: Mutex<Vec<Request>>,
+    stopped: AtomicBool,
+}
+
+impl Load {
+    fn run(&self, proxy: SocketAddr, target: SocketAddr) {
+        while !self.stopped.load(Ordering::Relaxed) {
+            let started = Instant::now();
+            let outcome = socks::connect_within(proxy, target, REQUEST_TIMEOUT)
+                .map_err(Failed::from)
+                .and_then(|mut stream| ping(&mut stream, b"request"));
+            let request = Request { started, ended: Instant::now(), outcome };
+            self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Of three providers under load one is killed and one frozen: no request fails once the first is noticed, and none waits
+/// longer than it takes to notice the second.
+pub(crate) fn lost_providers_are_passed_over(network: &mut Network) -> TestResult {
+    let target = Target::local(target::echo)?;
+    let (proxy, address) = (network.socks(), target.address());
+    let load = Load::default();
+    let times = thread::scope(|scope| {
+        for _ in 0..APPLICATIONS {
+            scope.spawn(|| load.run(proxy, address));
+        }
+        let times = lose_two(network.providers());
+        load.stopped.store(true, Ordering::Relaxed);
+        times
+    });
+    let (killed, frozen) = times?;
+    let requests = load.requests.into_inner().unwrap_or_else(PoisonError::into_inner);
+    assert!(requests.len() > 10 * APPLICATIONS, "only {} requests", requests.len());
+    let problems: Vec<_> = requests.iter().filter_map(|request| problem(request, killed, frozen)).collect();
+    match problems.first() {
+        None => Ok(()),
+        Some(first) => {
+            Err(format!("{} of {} requests, the first: {first}", problems.len(), requests.len()).into())
+        }
+    }
+}
+
+/// Returns when the first was killed and when the second was frozen; the third goes on.
+fn lose_two(providers: &mut [conformance::interop::Process]) -> Result<(Instant, Instant), Failed> {
+    thread::sleep(WELL);
+    providers[0].kill()?;
+    let killed = Instant::now();
+    thread::sleep(KILLED);
+    providers[1].freeze()?;
+    let frozen = Instant::now();
+    thread::sleep(FROZEN);
+    Ok((killed, frozen))
+}
+
+fn problem(request: &Request, killed: Instant, frozen: Instant) -> Option<String> {
+    let Request { started, ended, outcome } = request;
+    let took = *ended - *started;
+    if took > NOTICE_FROZEN {
+        let after = started.saturating_duration_since(frozen);
+        return Some(format!("took {took:?}, started {after:?} after a provider was frozen: {outcome:?}"));
+    }
+    // A loss that comes while a request is under way, or isn't noticed yet, may be the end of it.
+    let excused = |lost: Instant, notice: Duration| *ended >= lost && *started <= lost + notice;
+    match outcome {
+        Err(error) if !excused(killed, NOTICE_KILLED) && !excused(frozen, NOTICE_FROZEN) => {
+            let after = started.saturating_duration_since(killed);
+            Some(format!("failed, started {after:?} after a provider was killed: {error:?}"))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,136 @@
+//! One who doesn't read doesn't keep the others from reading.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use conformance::interop::load::{ENDLESS, Load, ask};
+use conformance::interop::target::{Target, read_bytes};
+use conformance::interop::{Network, socks};
+use libtest_mimic::Failed;
+
+use crate::TestResult;
+
+/// Downloads of each connector.
+const STREAMS: u64 = 4;
+/// Bytes of each write of which nothing is read.
+const UNREAD_WRITE: usize = 64 * 1024;
+/// Until everything runs.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Without another byte from a target for so long, the buffers on the way are full.
+const QUIET: Duration = Duration::from_secs(2);
+/// Those of some are never full: they drop.
+const FILL_TIMEOUT: Duration = Duration::from_secs(8);
+/// Throughput is measured so long, so many times in a row.
+const WINDOW: Duration = Duration::from_millis(1500);
+const WINDOWS: usize = 4;
+
+pub(crate) fn an_application_that_never_reads_stalls_nobody_else(network: &mut Network) -> TestResult {
+    others_keep_half(network, |_| Ok(()))
+}
+
+pub(crate) fn a_connector_that_never_reads_stalls_nobody_else(network: &mut Network) -> TestResult {
+    others_keep_half(network, |network| network.clients()[0].freeze().map_err(Failed::from))
+}
+
+/// Downloads through all connectors but the first have at least half their throughput while nobody reads the downloads
+/// through the first, and `lose` was done to it.
+fn others_keep_half(network: &mut Network, lose: fn(&mut Network) -> TestResult) -> TestResult {
+    let entries = network.entries().to_vec();
+    let (first, others) = entries.split_first().ok_or("no connectors")?;
+    let load = Arc::new(Load::new(STREAMS * others.len() as u64));
+    let target = Target::local({
+        let load = Arc::clone(&load);
+        move |stream| load.serve_source(stream)
+    })?;
+    let unread = Arc::new(AtomicU64::new(0));
+    let unread_target = Target::local({
+        let unread = Arc::clone(&unread);
+        move |mut stream| {
+            read_bytes(&mut stream, 1)?;
+            loop {
+                stream.write_all(&[0; UNREAD_WRITE])?;
+                unread.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    })?;
+    let mut streams = Vec::new();
+    for entry in others {
+        streams.extend(downloads(*entry, target.address(), streams.len() as u64)?);
+    }
+
+    let outcome = thread::scope(|scope| {
+        for (key, mut stream) in (0..).zip(streams) {
+            let load = &load;
+            scope.spawn(move || load.report(key, load.receive(&mut stream, key, ENDLESS)));
+        }
+        let outcome = before_and_during(&load, || {
+            let mut streams = Vec::new();
+            for _ in 0..STREAMS {
+                let mut stream = socks::connect(*first, unread_target.address())?;
+                stream.write_all(b"?")?;
+                streams.push(stream);
+            }
+            lose(network)?;
+            wait_until_full(&unread);
+            Ok(streams)
+        });
+        load.stop();
+        outcome
+    });
+    let (before, during) = outcome?;
+    load.outcome()?;
+    let unread = unread.load(Ordering::Relaxed) * UNREAD_WRITE as u64;
+    println!("before {before}, meanwhile {during} bytes per {WINDOW:?}; {unread} bytes sent to nobody");
+    assert!(before > 0, "nothing arrived before");
+    // Bytes per window; the best one, because other programs of this machine take their share, too.
+    assert!(during >= before / 2, "before {before}, meanwhile {during} bytes per {WINDOW:?}");
+    Ok(())
+}
+
+fn wait_until_full(unread: &AtomicU64) {
+    let deadline = Instant::now() + FILL_TIMEOUT;
+    while Instant::now() < deadline {
+        let earlier = unread.load(Ordering::Relaxed);
+        thread::sleep(QUIET);
+        if unread.load(Ordering::Relaxed) == earlier {
+            return;
+        }
+    }
+}
+
+/// Opens endless downloads, with keys from `first_key` on.
+fn downloads(proxy: SocketAddr, target: SocketAddr, first_key: u64) -> Result<Vec<TcpStream>, Failed> {
+    let open = |key| {
+        let mut stream = socks::connect(proxy, target)?;
+        ask(&mut stream, key, ENDLESS)?;
+        Ok(stream)
+    };
+    (first_key..first_key + STREAMS).map(open).collect()
+}
+
+/// The usual throughput of `load`, and its best while what `disturb` returns is there.
+fn before_and_during(
+    load: &Load,
+    disturb: impl FnOnce() -> Result<Vec<TcpStream>, Failed>,
+) -> Result<(u64, u64), Failed> {
+    thread::sleep(SETTLE);
+    let mut before = windows(load);
+    before.sort_unstable();
+    let _unread = disturb()?;
+    Ok((before[WINDOWS / 2], windows(load).into_iter().max().unwrap_or(0)))
+}
+
+/// Bytes that arrived in each of a few windows.
+fn windows(load: &Load) -> Vec<u64> {
+    let measure = |_| {
+        let (started, earlier) = (Instant::now(), load.total_received());
+        thread::sleep(WINDOW);
+        let received = u128::from(load.total_received() - earlier);
+        u64::try_from(received * WINDOW.as_nanos() / started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    };
+    (0..WINDOWS).map(measure).collect()
+}
