@@ -12,8 +12,9 @@ pub struct Timeouts {
     /// Until another address of a target is tried beside a silent one. Default 250 ms (RFC 8305
     /// section 5).
     pub dial_stagger: Duration,
-    /// Waiting for a ConnectResponse, also with [`RelayConfig::fast_open`]. Default 15 s (published
-    /// page: `ConnectTimeout` + 5 s).
+    /// Waiting for a ConnectResponse, also with
+    /// [`RelayConfig::fast_open`](super::RelayConfig::fast_open). Default 15 s (published page:
+    /// `ConnectTimeout` + 5 s).
     pub response: Duration,
     /// How long a SOCKS request waits for a link, or for a provider. Default 10 s (real).
     pub link_wait: Duration,

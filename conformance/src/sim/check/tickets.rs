@@ -17,6 +17,7 @@ enum Offer {
     Page,
     Socket,
     Datagrams,
+    Token,
 }
 
 /// The tickets that wait for an answer.
@@ -35,6 +36,10 @@ impl Tickets {
         }
         if let Input::HttpRequest { ticket, .. } = input {
             self.open.insert(*ticket, Offer::Page);
+            self.fresh.insert(*ticket);
+        }
+        if let Input::Command(Command::AddToken { ticket, .. }) = input {
+            self.open.insert(*ticket, Offer::Token);
             self.fresh.insert(*ticket);
         }
         if let Input::Command(Command::Associate { ticket }) = input {
@@ -57,6 +62,9 @@ impl Tickets {
         }
         if let Action::HttpResponse { ticket, .. } = action {
             self.answer(*ticket, Offer::Page)?;
+        }
+        if let Action::AnswerToken { ticket, .. } = action {
+            self.answer(*ticket, Offer::Token)?;
         }
         if let Action::AdoptSocket { ticket, .. } = action {
             self.answer(*ticket, Offer::Socket)?;

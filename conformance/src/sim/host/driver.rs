@@ -241,6 +241,7 @@ impl Driver {
                     Err(failure) => failure,
                 });
             }
+            Action::AnswerToken { .. } => unreachable!("no embedder adds tokens"),
             Action::AdoptDatagrams { .. } => unreachable!("no embedder asks for an association"),
             Action::Refuse { ticket, error: _ } => {
                 if let Some(Offer::Connection(end)) = self.offers.remove(&ticket) {
