@@ -76,8 +76,9 @@ fn help_and_version_go_to_standard_output() {
 fn errors_in_arguments_go_to_standard_error() {
     for (args, variables, part) in [
         (&["client", "--frobnicate"][..], &[][..], "--frobnicate"),
-        (&["server", "-f"], &[], "--fast-open is not supported yet"),
-        (&["server"], &[("LINKSOCKS_API_KEY", "x")], "--api-key (LINKSOCKS_API_KEY) is not supported yet"),
+        (&["server", "-k", "x", "--access-rule", ":80"], &[], "can't be used with --api-key"),
+        (&["server", "-r", "-n", "user"], &[], "both a user name and a password"),
+        (&["server", "-r", "-t", "same", "-c", "same"], &[], "connector token already exists"),
         (&["client"], &[("LINKSOCKS_FASTOPEN", "maybe")], "LINKSOCKS_FASTOPEN"),
         (&["client", "-p", "many"], &[], "'many'"),
         (&["client"], &[("LINKSOCKS_SOCKS_PORT", "many")], "LINKSOCKS_SOCKS_PORT"),
@@ -86,7 +87,7 @@ fn errors_in_arguments_go_to_standard_error() {
         (&["client", "-n", "user"], &[], "both a user name and a password"),
         (&["server", "-t", "anonymous"], &[], "reserved"),
         (&["server", "-H", "no such host"], &[], "no such host"),
-        (&[], &[("LINKSOCKS_MODE", "provider")], "'provider' is not supported yet"),
+        (&["-u", "ws://a@b"], &[("LINKSOCKS_MODE", "provider")], "malformed ws or wss URL"),
     ] {
         let ended = LinkSocks::start(args, variables).end();
         assert_eq!((ended.status, ended.stdout.as_str()), (Some(1), ""), "{args:?}: {}", ended.stderr);

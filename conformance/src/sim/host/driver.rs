@@ -219,8 +219,6 @@ impl Driver {
                     LinkPump::refuse(end, response.status, net);
                 }
             }
-            // No scenario adds tokens by command: there are other ways.
-            Action::AnswerToken { .. } => {}
             Action::Ping { link } => self.with_link(link, net, now, |pump, _| pump.ping()),
             Action::CloseLink { link, close, linger } => {
                 self.with_link(link, net, now, |pump, around| pump.close(close, linger, around));

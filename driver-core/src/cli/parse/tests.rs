@@ -150,10 +150,10 @@ fn the_mode_supplies_a_missing_command() {
     client("linksocks client", &mode("nonsense"));
     assert!(refusal("linksocks", &mode("nonsense")).contains("nonsense"));
     assert_eq!(run("linksocks --help", &mode("nonsense")).unwrap_err().kind(), ErrorKind::DisplayHelp);
-    for (mode, name) in
-        [(mode("provider"), "provider"), (mode("reverse"), "provider"), (mode("connector"), "connector")]
-    {
-        assert!(refusal("linksocks -t x", &mode).contains(&format!("'{name}' is not supported yet")));
+    for (name, provides) in [("provider", true), ("reverse", true), ("connector", false)] {
+        let command = run("linksocks -t x", &mode(name)).unwrap();
+        assert_eq!(matches!(command, Command::Provider(_)), provides, "{name}");
+        assert_eq!(matches!(command, Command::Connector(_)), !provides, "{name}");
     }
     let both = [("LINKSOCKS_MODE", "client"), ("LINKSOCKS_SOCKS_PORT", "5")];
     assert_eq!(client("linksocks", &both).socks_port, 5);
@@ -214,42 +214,35 @@ fn access_rules_add_up_and_bad_values_are_explained() {
 }
 
 #[test]
-fn flags_of_later_features_are_refused_by_name() {
-    for (line, flag) in [
-        ("client -r", "--reverse"),
-        ("client -c x", "--connector-token"),
-        ("client --stun-server a --stun-server b", "--stun-server"),
-        ("server -r", "--reverse"),
-        ("server -a", "--connector-autonomy"),
-        ("server -f", "--fast-open"),
-        ("server --fast-open=true", "--fast-open"),
-        ("server -p 9870", "--socks-port"),
-        ("server -k key", "--api-key"),
-        ("server --direct-enable", "--direct-enable"),
-        ("server --connector-wait-provider 5s", "--connector-wait-provider"),
-    ] {
-        let error = refusal(&format!("linksocks {line}"), &[]);
-        assert!(error.contains(flag) && error.contains("is not supported yet"), "{line}: {error}");
-    }
-    assert!(refusal("linksocks client --direct-mode direct-only", &[]).contains("not supported yet"));
-    assert!(refusal("linksocks provider -t x -u y", &[]).contains("'provider' is not supported yet"));
-    assert!(refusal("linksocks connector", &[]).contains("'connector' is not supported yet"));
+fn flags_of_reverse_and_agent_mode_are_those_of_the_go_program() {
+    let args = server("linksocks server -r -a -c ct -s ::1 -p 1 -n me -w word -i -k key -f", &[]);
+    assert!(args.reverse && args.connector_autonomy && args.socks_nowait && args.fast_open);
+    assert_eq!((args.connector_token.as_deref(), args.api_key.as_deref()), (Some("ct"), Some("key")));
+    assert_eq!((args.socks_host.as_str(), args.socks_port), ("::1", 1));
+    assert_eq!(args.connector_wait_provider.as_secs(), 5);
+    let args = server("linksocks server --connector-wait-provider 250ms", &[]);
+    assert_eq!(args.connector_wait_provider.as_millis(), 250);
+    let variables = [
+        ("LINKSOCKS_CONNECTOR_TOKEN", "ct"),
+        ("LINKSOCKS_CONNECTOR_AUTONOMY", "true"),
+        ("LINKSOCKS_API_KEY", "key"),
+    ];
+    let args = server("linksocks server", &variables);
+    assert!(args.connector_autonomy && !args.reverse);
+    assert_eq!((args.connector_token.as_deref(), args.api_key.as_deref()), (Some("ct"), Some("key")));
+    let args = client("linksocks client -r -c mine", &[]);
+    assert!(args.reverse && args.connector_token.as_deref() == Some("mine"));
+    assert_eq!(client("linksocks client", &variables[..1]).connector_token.as_deref(), Some("ct"));
 }
 
 #[test]
-fn variables_of_later_features_are_refused_unless_off() {
-    for (command, name, value) in [
-        ("client", "LINKSOCKS_CONNECTOR_TOKEN", "x"),
-        ("server", "LINKSOCKS_CONNECTOR_TOKEN", "x"),
-        ("server", "LINKSOCKS_CONNECTOR_AUTONOMY", "true"),
-        ("server", "LINKSOCKS_API_KEY", "x"),
-    ] {
-        let error = refusal(&format!("linksocks {command}"), &[(name, value)]);
-        assert!(error.contains(name) && error.contains("is not supported yet"), "{name}: {error}");
-    }
-    client("linksocks client -r=false", &[]);
-    server("linksocks server -f=false", &[]);
-    server("linksocks server", &[("LINKSOCKS_SOCKS_PORT", "9870"), ("LINKSOCKS_FASTOPEN", "true")]);
+fn flags_of_direct_mode_are_read_and_named() {
+    let args = client("linksocks client --stun-server a --stun-server b --direct-upnp", &[]);
+    assert_eq!(args.ignored, ["stun-server", "direct-upnp"]);
+    assert_eq!(client("linksocks client --direct-upnp=false", &[]).ignored, [""; 0]);
+    let args = server("linksocks server --direct-enable --direct-rendezvous-port 1", &[]);
+    assert_eq!(args.ignored, ["direct-enable", "direct-rendezvous-port"]);
+    assert!(refusal("linksocks client --direct-mode direct-only", &[]).contains("not supported"));
 }
 
 #[test]
