@@ -26,14 +26,21 @@ pub struct Layout {
     pub clients: usize,
     /// Applications are told of success before it is known.
     pub fast_open: bool,
+    /// Lost links of our programs are lost for good, as those of others are.
+    pub without_sessions: bool,
     /// How long everything together may take to start.
     pub start_timeout: Duration,
 }
 
 impl Layout {
     /// One of each.
-    pub const DEFAULT: Self =
-        Self { providers: 1, clients: 1, fast_open: false, start_timeout: START_TIMEOUT };
+    pub const DEFAULT: Self = Self {
+        providers: 1,
+        clients: 1,
+        fast_open: false,
+        without_sessions: false,
+        start_timeout: START_TIMEOUT,
+    };
 }
 
 /// Running programs that are logged in to each other; killed and reaped when dropped.
@@ -190,6 +197,9 @@ impl Starter {
             };
             if self.layout.fast_open {
                 command.arg("-f");
+            }
+            if self.layout.without_sessions && program == Program::Ours {
+                command.args(["--transport-grace", "0s"]);
             }
             let process = Process::spawn(format!("{} client {number}", program.name()), command)?;
             Ok((process, program.client_ready()))

@@ -388,6 +388,12 @@ impl Relay {
         }
     }
 
+    /// Ends an association that was asked for, at both ends. Whoever wanted it is not told.
+    pub(super) fn give_up_association(&mut self, key: AssociationKey, error: ChannelError) {
+        self.disconnect_association(key, &error);
+        self.remove_association(key, Some(error));
+    }
+
     fn remove_association(&mut self, key: AssociationKey, error: Option<ChannelError>) {
         self.leave_wire_association(key);
         self.release_association(key);

@@ -5,6 +5,8 @@
 //! while they dial, as ours do. In agent mode they do not: until some time after the Connect what
 //! comes is lost, so that a connector holds it back.
 
+use std::time::Duration;
+
 use super::{Relay, SocketOwner, Timer};
 use crate::channel::Phase;
 use crate::ids::{ChannelKey, SocketId};
@@ -16,6 +18,9 @@ const AHEAD: u32 = 64 * 1024;
 
 /// After so many round trips a server knows a channel, whatever it does first.
 const KNOWN_AFTER: u32 = 2;
+
+/// But not sooner than this: it may be busy.
+const LEAST_HOLD: Duration = Duration::from_millis(100);
 
 impl Relay {
     /// Opens a channel whose Connect has just been sent.
@@ -30,7 +35,7 @@ impl Relay {
             } else {
                 channel.outbound.limit(0);
                 if let Some(round_trip) = link.keep_alive.round_trip {
-                    self.set_timer(Timer::HeldData(key), round_trip * KNOWN_AFTER);
+                    self.set_timer(Timer::HeldData(key), (round_trip * KNOWN_AFTER).max(LEAST_HOLD));
                 }
             }
         }

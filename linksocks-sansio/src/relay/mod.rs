@@ -148,7 +148,7 @@ pub(crate) enum EngineTimer {
     Slot(usize),
     /// A wanted channel must have found a link.
     Wanted(Origin),
-    /// Something must have been heard on a provider's link.
+    /// Look whether a provider that owes answers is silent.
     Silence(LinkId),
     /// A SOCKS port without a token closes.
     Listener(ListenerId),

@@ -1,9 +1,10 @@
 //! Providers that don't answer: their links are watched, and others are asked in their place.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{EngineTimer, Relay, SocketOwner, Timer, Want};
-use crate::channel::{AssociationPhase, Channel, Leg, Origin, Phase};
+use super::{Relay, SocketOwner, Want};
+use crate::channel::{Application, AssociationPhase, Channel, Leg, Local, Origin, Phase, Sender};
 use crate::error::{ChannelError, LinkError, SessionError};
 use crate::ids::{AssociationKey, ChannelKey, LinkId, TokenId};
 use crate::link::Link;
@@ -12,24 +13,33 @@ use crate::socks5::Reply;
 use super::links::Ending;
 
 /// A peer of which something was heard within this time is not asked whether it is there.
-const FRESH: Duration = Duration::from_secs(1);
+const FRESH: Duration = Duration::from_millis(500);
 
 impl Relay {
-    /// Pings a peer that has been quiet. Whether an answer is due.
-    pub(crate) fn probe(&mut self, id: LinkId) -> bool {
+    /// Pings a peer that has been quiet, unless a ping is under way.
+    pub(crate) fn probe(&mut self, id: LinkId) {
         let now = self.now;
-        let Some(link) = self.links.get_mut(id) else { return false };
+        let Some(link) = self.links.get_mut(id).filter(|link| !link.is_deaf()) else { return };
         let heard = link.keep_alive.last_heard;
-        if now.saturating_duration_since(heard) < FRESH || link.is_deaf() {
-            return false;
-        }
-        if link.keep_alive.ping_sent.is_none_or(|sent| sent < heard) {
+        if now.saturating_duration_since(heard) >= FRESH
+            && link.keep_alive.ping_sent.is_none_or(|sent| sent < heard)
+        {
             link.keep_alive.ping_sent = None;
             self.ping(id);
-            return true;
         }
-        // One is under way already.
-        !self.timers.is_set(Timer::Engine(EngineTimer::Silence(id)))
+    }
+
+    /// Whether the peer of a link has not answered everything that it was asked for.
+    pub(crate) fn awaits_answers(&self, id: LinkId) -> bool {
+        let Some(link) = self.links.get(id) else { return false };
+        let is_connecting =
+            |key| self.channels.get(key).is_some_and(|channel| matches!(channel.phase, Phase::Connecting(_)));
+        let is_opening = |key| {
+            let association = self.associations.get(key);
+            association.is_some_and(|association| association.phase == AssociationPhase::Opening)
+        };
+        link.channels.values().any(|key| is_connecting(*key))
+            || link.associations.values().any(|key| is_opening(*key))
     }
 
     /// Whether a ping has been unanswered for so long, and nothing else was heard since.
@@ -97,13 +107,23 @@ impl Relay {
 
     fn reroute_association(&mut self, key: AssociationKey) {
         let Some(association) = self.associations.get(key) else { return };
-        let Some(first) = association.partner().filter(|_| association.phase == AssociationPhase::Opening)
-        else {
+        if association.phase != AssociationPhase::Opening {
             return;
+        }
+        let (origin, sender) = match &association.local {
+            Local::Joined { partner: Some(first), .. } => {
+                let first = *first;
+                self.disjoin(first, key);
+                (Origin::Leg(Leg::Datagrams(first)), Reply::NO_ADDRESS)
+            }
+            Local::Application(Application { origin, sender: Sender::Expected(ip, port), .. }) => {
+                (*origin, SocketAddr::new(*ip, port.unwrap_or_default()))
+            }
+            Local::Joined { partner: None, .. } | Local::Application(_) | Local::Targets { .. } => return,
         };
-        self.disjoin(first, key);
-        self.reset_association(key, ChannelError::Unanswered);
-        self.admit(Origin::Leg(Leg::Datagrams(first)), Want::Datagrams(Reply::NO_ADDRESS));
+        self.unbind_session(origin);
+        self.give_up_association(key, ChannelError::Unanswered);
+        self.admit(origin, Want::Datagrams(sender));
     }
 
     /// Ends all links of a token.

@@ -124,7 +124,7 @@ impl Role for ServerEngine {
     fn on_timer(&mut self, timer: EngineTimer) {
         match timer {
             EngineTimer::Wanted(origin) => self.on_wait_timeout(origin),
-            EngineTimer::Silence(link) => self.on_silence(link),
+            EngineTimer::Silence(link) => self.on_watch(link),
             EngineTimer::Listener(listener) => self.close_port(listener),
             EngineTimer::Released(provider) => self.on_released(provider),
             EngineTimer::Slot(_) => {}

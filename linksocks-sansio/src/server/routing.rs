@@ -1,5 +1,7 @@
 //! Reverse and agent mode: wishes find providers, or wait for one.
 
+use std::time::Duration;
+
 use super::ServerEngine;
 use super::login::Client;
 use super::providers::{Group, Health, Provider};
@@ -8,6 +10,9 @@ use crate::error::{ChannelError, OpenError};
 use crate::ids::LinkId;
 use crate::relay::{EngineTimer, Timer, Want, Wish};
 use crate::wire::{Connect, Message, Partners};
+
+/// How often one looks whether a provider is silent that owes answers.
+const WATCH: Duration = Duration::from_millis(500);
 
 impl ServerEngine {
     pub(super) fn on_connect(&mut self, link: LinkId, connect: Connect) {
@@ -54,9 +59,7 @@ impl ServerEngine {
             Some(_) | None => Health::Gone,
         };
         if let Some(link) = self.providers.choose(group, health) {
-            if self.relay.probe(link) {
-                self.relay.set_timer(Timer::Engine(EngineTimer::Silence(link)), silence);
-            }
+            self.watch(link);
             match wish.into_inner() {
                 Want::Stream(target) => self.relay.open_channel(link, origin, target),
                 Want::Datagrams(sender) => self.relay.open_association(link, origin, sender),
@@ -84,19 +87,30 @@ impl ServerEngine {
         }
     }
 
-    /// A provider was asked for something some time ago. If nothing has been heard of it since, others
-    /// are asked instead.
-    pub(super) fn on_silence(&mut self, link: LinkId) {
-        let silence = self.relay.config.timeouts.provider_silence;
+    /// Looks after a link as long as its peer owes answers.
+    fn watch(&mut self, link: LinkId) {
+        let timer = Timer::Engine(EngineTimer::Silence(link));
+        if !self.relay.timers.is_set(timer) {
+            self.relay.set_timer(timer, WATCH);
+        }
+    }
+
+    /// A provider that owes answers and has been silent for too long: others are asked instead.
+    pub(super) fn on_watch(&mut self, link: LinkId) {
         let Some(Client::Provider(provider)) = self.clients.get(&link) else { return };
-        if !self.relay.is_silent(link, silence) {
+        if !self.relay.awaits_answers(link) {
             return;
         }
-        let group = Group { reverse: provider.reverse, provider: None };
-        let others = self.providers.links(group).any(|other| !self.relay.is_silent(other, silence));
-        if others {
-            self.relay.reroute(link);
+        let silence = self.relay.config.timeouts.provider_silence;
+        if self.relay.is_silent(link, silence) {
+            let group = Group { reverse: provider.reverse, provider: None };
+            if self.providers.links(group).any(|other| !self.relay.is_silent(other, silence)) {
+                self.relay.reroute(link);
+            }
+        } else {
+            self.relay.probe(link);
         }
+        self.watch(link);
     }
 
     // ---- joining and leaving
