@@ -120,7 +120,6 @@ impl Relay {
     /// Once everything is handed to the local end: tells it that no more comes; once everything is
     /// written and nothing can come from it any more, closes it.
     pub(super) fn end_writing(&mut self, key: ChannelKey) {
-        let forwarded = self.forwarding(key) == 0;
         let Some(channel) = self.channels.get_mut(key) else { return };
         let Some(end) = channel.inbound.end.filter(|_| channel.inbound.is_empty_queue()) else { return };
         let over = match end {
@@ -136,10 +135,7 @@ impl Relay {
                 channel.write_shut = true;
                 self.shut_down_write(socket);
             }
-            Phase::Joined if over && channel.write_shut && forwarded => {
-                self.remove_channel(key, None);
-            }
-            Phase::Routing | Phase::Joined => self.end_forwarding(key, end),
+            Phase::Routing | Phase::Joined => self.end_forwarding(key, end, over),
             Phase::Open(_) | Phase::Connecting(_) | Phase::Dialing(_) | Phase::SendingRest => {}
         }
     }

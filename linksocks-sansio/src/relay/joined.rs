@@ -156,17 +156,24 @@ impl Relay {
         }
     }
 
-    /// The peer of `key` has ended its direction, so the other leg's local end has.
-    pub(super) fn end_forwarding(&mut self, key: ChannelKey, end: InboundEnd) {
+    /// The peer of `key` has ended its direction, so the other leg's local end has. Once everything has
+    /// gone on there, and the leg is `over`, it is removed.
+    pub(super) fn end_forwarding(&mut self, key: ChannelKey, end: InboundEnd, over: bool) {
         let Some(channel) = self.channels.get_mut(key) else { return };
-        let (Some(partner), told) = (channel.partner, std::mem::replace(&mut channel.write_shut, true))
-        else {
-            return;
-        };
-        match end {
-            InboundEnd::Finish if !told => self.on_local_eof(partner),
-            InboundEnd::Close => self.close_leg(partner),
-            InboundEnd::Finish => {}
+        if let Some(partner) = channel.partner {
+            let told = std::mem::replace(&mut channel.write_shut, true);
+            match end {
+                InboundEnd::Finish if told => {}
+                InboundEnd::Finish => self.on_local_eof(partner),
+                InboundEnd::Close => self.close_leg(partner),
+            }
+        }
+        let forwarded = self.forwarding(key) == 0;
+        let Some(channel) = self.channels.get(key) else { return };
+        // Without a second leg, the first one either waits for it or is all that is left.
+        let is_left = channel.partner.is_none() && !channel.on_wire;
+        if over && forwarded && (channel.write_shut || is_left) {
+            self.remove_channel(key, None);
         }
     }
 

@@ -225,6 +225,9 @@ impl Relay {
                 self.protocol_error(id, "a second Hello".to_owned());
             }
             Message::Partners(_) => link.has_partners = true,
+            Message::Direct(direct) if direct.kind == wire::DirectKind::ChannelMigrate => {
+                self.on_migrate(id, &direct.json);
+            }
             Message::Connector(request) if is_server => {
                 self.notices.push_back(Notice::ConnectorRequested { link: id, request });
             }
@@ -244,6 +247,15 @@ impl Relay {
             | Message::Finish(_)
             | Message::Ack(_)
             | Message::Unknown(_) => self.totals.messages_ignored += 1,
+        }
+    }
+
+    /// A peer has moved a channel to the relay, where ours always are.
+    fn on_migrate(&mut self, id: LinkId, json: &[u8]) {
+        let Some(channel) = wire::migrated_channel(json) else { return };
+        let known = self.find_channel(id, channel).is_some() || self.find_association(id, channel).is_some();
+        if let Some(answer) = wire::migrate_ack(channel, known) {
+            self.send_answer(id, answer);
         }
     }
 

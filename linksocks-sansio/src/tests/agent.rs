@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::ids::ChannelId;
 use crate::io::{Command, Engine, Input};
 use crate::token::{ForwardToken, NewToken};
-use crate::wire::{Compression, Connect, ConnectRequest, Data, Disconnect, Message};
+use crate::wire::{Compression, Connect, ConnectRequest, Data, Direct, DirectKind, Disconnect, Log, Message};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -143,6 +143,57 @@ fn what_comes_before_the_provider_is_kept_in_order() {
     net.drive();
     assert_eq!(net.got(0, app)[2 + 10..], *b"worm");
     net.assert_idle();
+}
+
+#[test]
+fn an_end_before_the_provider_is_not_forgotten() {
+    let mut config = connector();
+    config.relay.fast_open = true;
+    let mut net = Net::new(agent_server());
+    net.join(config);
+    let app = net.request(0);
+    net.clients[0].send_eof(app);
+    net.drive();
+    net.join(provider());
+    let target = net.clients[1].dialed[1].0;
+    assert!(net.clients[1].peers[&target].eof);
+    net.clients[1].send_eof(target);
+    net.drive();
+    net.assert_idle();
+}
+
+/// An old connector sends something and disconnects before the provider has answered.
+#[test]
+fn what_a_connector_sends_before_it_leaves_is_delivered() {
+    for answer in [super::host::Answer::Accept, super::host::Answer::Refuse] {
+        let mut net = Net::new(agent_server());
+        net.join(provider());
+        let mut config = connector();
+        config.relay.extensions = ExtensionConfig::none();
+        net.join(config);
+        net.clients[0].dials = super::host::Answer::Silence;
+        net.frozen.push(1);
+        let id = ChannelId([7; 16]);
+        let request = ConnectRequest::Tcp { address: "127.0.0.1".into(), port: 80 };
+        say(&mut net, 1, &Message::Connect(Connect { channel: id, request, resume: false }));
+        say(&mut net, 1, &data(id, b"last words"));
+        say(&mut net, 1, &Message::Disconnect(Disconnect { channel: id, error: Some("EOF".into()) }));
+        let target = net.clients[0].dialed[1].0;
+        let input = match answer {
+            super::host::Answer::Accept => Input::SocketOpened { socket: target },
+            _ => Input::SocketFailed { socket: target, error: crate::error::SocketError::Refused },
+        };
+        net.clients[0].input(input);
+        net.drive();
+        if answer == super::host::Answer::Accept {
+            assert_eq!(net.got(0, target), b"last words");
+            assert!(net.clients[0].peers[&target].eof);
+            net.clients[0].send_eof(target);
+            net.drive();
+        }
+        assert_eq!(net.server.engine.stats().channels, 0);
+        assert_eq!(net.clients[0].engine.stats().channels, 0);
+    }
 }
 
 #[test]
@@ -341,6 +392,44 @@ fn tokens_are_for_their_kind_of_client() {
         let mut net = Net::new(agent_server());
         net.join(ClientConfig { role, ..client(text) });
         assert!(net.clients[0].stopped.is_some(), "{text}");
+    }
+}
+
+// ---- what real programs ask for
+
+#[test]
+fn a_real_server_learns_that_a_provider_is_there() {
+    let mut net = Net::agent();
+    let link = *net.clients[0].receive.keys().next().unwrap();
+    net.frozen.push(0);
+    let log = Log { level: "trace".into(), msg: "probe:1".into() };
+    net.clients[0].receive(link, &Message::Log(log));
+    let said = net.clients[0].take_sent();
+    let version = env!("CARGO_PKG_VERSION");
+    let pong = format!("pong:{{\"version\":\"v{version}\"}}");
+    assert!(matches!(&said[..], [Message::Log(log)] if log.msg == pong && log.level == "trace"), "{said:?}");
+}
+
+/// Our channels are on the relay, whatever a peer of direct mode has tried.
+#[test]
+fn channels_that_leave_direct_mode_are_found_on_the_relay() {
+    let mut net = Net::agent();
+    net.open(1, 0);
+    let id = channel_id(&net, 1);
+    net.frozen.push(1);
+    let link = net.links(1).next().unwrap();
+    for (channel, known) in [(id, true), (ChannelId([9; 16]), false)] {
+        let json = format!("{{\"channel_id\":\"{channel}\",\"reason\":\"degraded\"}}");
+        let migrate = Direct { kind: DirectKind::ChannelMigrate, json: json.into() };
+        net.server.receive(link, &Message::Direct(migrate));
+        let answer = match known {
+            true => format!("{{\"channel_id\":\"{channel}\",\"success\":true}}"),
+            false => {
+                format!("{{\"channel_id\":\"{channel}\",\"success\":false,\"error\":\"unknown channel\"}}")
+            }
+        };
+        let said = net.server.take_sent();
+        assert!(matches!(&said[..], [Message::Direct(direct)] if direct.json == answer), "{said:?}");
     }
 }
 

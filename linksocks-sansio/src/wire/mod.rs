@@ -35,6 +35,7 @@
 
 mod data;
 mod decode;
+mod direct;
 mod encode;
 mod extension;
 #[cfg(feature = "gzip")]
@@ -50,6 +51,7 @@ mod version;
 
 pub use data::{seal_tcp, seal_tcp_gzip};
 pub use decode::{DecodeError, Frame, decode};
+pub(crate) use direct::{migrate_ack, migrated_channel};
 pub use encode::EncodeError;
 pub(crate) use encode::cut_text;
 pub use message::*;
