@@ -74,6 +74,8 @@ pub struct LinkHistory {
     /// How many new links took over channels from lost ones.
     pub resumed: usize,
     ready_links: BTreeSet<LinkId>,
+    /// Whether there has ever been a link.
+    pub was_ready: bool,
 }
 
 impl LinkHistory {
@@ -88,6 +90,7 @@ impl LinkHistory {
     pub(crate) fn output(&mut self, output: &Output) {
         if let Output::Event(Event::LinkReady { link, .. }) = output {
             self.ready_links.insert(*link);
+            self.was_ready = true;
         }
         if let Output::Event(Event::LinkResumed { channels: 1.., .. }) = output {
             self.resumed += 1;
