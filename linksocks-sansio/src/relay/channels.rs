@@ -137,6 +137,8 @@ impl Relay {
                 self.shut_down_write(socket);
             }
             Phase::Joined if over && channel.write_shut && forwarded => {
+                // The other leg may have heard of a Finish only.
+                self.end_forwarding(key, end);
                 self.remove_channel(key, None);
             }
             Phase::Routing | Phase::Joined => self.end_forwarding(key, end),

@@ -94,6 +94,22 @@ fn resets_travel_to_the_other_end() {
     }
 }
 
+/// Its end has been passed on already, and still the target must not go on for nobody.
+#[test]
+fn an_application_that_breaks_after_its_end_releases_the_target() {
+    for (mut net, name) in networks() {
+        let (app, target) = net.open(1, 0);
+        net.clients[1].send_eof(app);
+        net.drive();
+        net.clients[0].send(target, &bytes(3 * MIB, 1));
+        net.clients[1].fail(app, crate::error::SocketError::Reset);
+        net.advance(Duration::from_secs(6));
+        let target = &net.clients[0].peers[&target];
+        assert!(target.released, "{name}");
+        net.assert_idle();
+    }
+}
+
 #[test]
 fn a_refused_target_is_refused_for_the_application() {
     for (mut net, name) in networks() {
