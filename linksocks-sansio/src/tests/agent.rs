@@ -121,6 +121,30 @@ fn a_refused_target_is_refused_for_the_application() {
 }
 
 #[test]
+fn nobody_is_refused_because_one_of_the_providers_is_shutting_down() {
+    let mut net = Net::agent();
+    let (_, kept) = net.open(1, 0);
+    let spare = net.join(provider());
+    net.clients[0].input(Input::Command(Command::Shutdown { drain: Duration::from_secs(60) }));
+    net.drive();
+    for _ in 0..3 {
+        net.open(1, spare);
+        let app = net.clients[1].connect_app();
+        net.clients[1].send(app, b"\x05\x01\x00\x05\x03\x00\x01\0\0\0\0\0\0");
+        net.drive();
+        assert_eq!(net.got(1, app)[2..4], *b"\x05\x00");
+    }
+    for _ in 0..2 {
+        net.reverse_open(spare);
+    }
+    assert!(!net.clients[0].peers[&kept].released, "what there was goes on");
+    net.kill(spare);
+    let app = net.request(1);
+    net.advance(Duration::from_secs(6));
+    assert_eq!(net.got(1, app)[2..4], *b"\x05\x04", "nobody is left");
+}
+
+#[test]
 fn a_connector_waits_five_seconds_for_a_provider() {
     let mut net = Net::new(agent_server());
     net.join(connector());
