@@ -45,7 +45,8 @@ pub(crate) enum Stream {
     Intruders,
     /// 0 for all plans, then one for each UDP chat.
     Chats,
-    /// 0 for the mode and its plans, 1 for faults that it makes possible.
+    /// 0 for the mode and its plans, 1 for faults that it makes possible, 2 for guises of malicious
+    /// peers.
     Mode,
 }
 
@@ -141,7 +142,8 @@ impl Scenario {
         let mut dice = Stream::Chats.dice(seed, 0);
         let chats = chats::draw(shape, &entries, &mut dice);
         let loss = if shape.calm { 0 } else { dice.below(30) };
-        let intruders = intruders::draw(shape, &mut Stream::Intruders.dice(seed, 0));
+        let intruders =
+            intruders::draw(shape, &mut Stream::Intruders.dice(seed, 0), &mut Stream::Mode.dice(seed, 2));
         let faults = match shape.calm || shape.impostor {
             true => Vec::new(),
             false => {

@@ -5,7 +5,7 @@ use linksocks_sansio::token::{ConnectorToken, NewToken, ReverseToken};
 use linksocks_sansio::{Credentials, Token};
 
 use super::Shape;
-use super::peers::{ClientPlan, ServerPlan};
+use super::peers::{ClientPlan, ServerPlan, token};
 use crate::sim::app::plan::{Entry, SOCKS_PORT, credentials, server_address};
 use crate::sim::dice::Dice;
 
@@ -75,6 +75,16 @@ impl Mode {
             // Connectors belong to one provider: there is no harm in another one of the same token.
             (Self::Autonomy, _) => Some((secret(REVERSE), true)),
             (Self::Agent | Self::Reverse, _) => Some((secret(FOREIGN_REVERSE), true)),
+        }
+    }
+
+    /// Tokens that malicious peers may know of.
+    pub(super) fn honest_tokens(self) -> Vec<Token> {
+        match self {
+            Self::Forward => Vec::new(),
+            Self::Agent | Self::Autonomy | Self::Reverse => {
+                vec![secret(REVERSE), secret(CONNECTOR), own_connector(0), own_connector(1), token(true)]
+            }
         }
     }
 

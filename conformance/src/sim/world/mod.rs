@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use linksocks_sansio::config::Timeouts;
-use linksocks_sansio::{ClientEngine, Command, ServerEngine};
+use linksocks_sansio::{ChannelId, ClientEngine, Command, ServerEngine};
 
 use self::hosts::{senders, talk};
 use self::place::Place;
@@ -23,7 +23,7 @@ use super::dice::Dice;
 use super::host::Host;
 use super::net::{Fate, Network, Owner};
 use super::scenario::talks::{REFUSING, SILENT, SINK, UNREACHABLE};
-use super::scenario::{Fault, HEALED, PROBES, SERVER, Scenario, Stream};
+use super::scenario::{Fault, HEALED, Mode, PROBES, SERVER, Scenario, Stream};
 use super::trace::Trace;
 use super::{Failure, Origin, Recorded, Report, Watch};
 
@@ -59,6 +59,8 @@ pub(super) struct World {
     /// When each chat must go on even if nothing happens on the network.
     chat_wakes: Vec<Option<Time>>,
     intruders: Vec<Intruder>,
+    /// Channels of which intruders have heard.
+    overheard: Vec<ChannelId>,
     /// When each intruder goes on.
     intruder_wakes: Vec<Option<Time>>,
     /// When each conversation must go on even if nothing happens on the network.
@@ -134,6 +136,7 @@ impl World {
             talks,
             chat_wakes: chats.iter().map(Chat::wake).collect(),
             chats,
+            overheard: Vec::new(),
             intruder_wakes: scenario.intruders.iter().map(|plan| Some(plan.start)).collect(),
             intruders,
             events,
@@ -282,6 +285,9 @@ impl World {
             Owner::Host(SERVER) => match &mut self.server.host {
                 Some(server) => {
                     server.run(net, trace, *now)?;
+                    if self.scenario.shape.mode != Mode::Forward {
+                        self.overheard = server.history().latest_requests().to_vec();
+                    }
                     self.restart_stopped(SERVER);
                 }
                 None => drop(net.take_wakes(owner)),
@@ -303,7 +309,7 @@ impl World {
                 self.talk_wakes[id] = talk.wake(*now);
             }
             Owner::Intruder(id) => {
-                self.intruders[id].run(&mut Scene { net, trace, now: *now });
+                self.intruders[id].run(&self.overheard, &mut Scene { net, trace, now: *now });
                 self.intruder_wakes[id] = self.intruders[id].wake(*now);
             }
             Owner::Chat(id) => {
