@@ -62,15 +62,12 @@ impl Isolation {
         let Ok(frame) = decode(message.clone()) else { return Ok(()) };
         let Some(channel) = subject(&frame.message) else { return Ok(()) };
         let peer = self.peers.get(link).copied();
-        let may_hear = match frame.message {
-            Message::Connect(_) => {
-                self.opened.insert((peer, channel));
-                true
-            }
-            Message::Disconnect(_) => self.mentioned.contains(&(peer, channel)),
-            _ => false,
-        };
-        let may_hear = may_hear || self.opened.contains(&(peer, channel));
+        if let Message::Connect(_) = frame.message {
+            self.opened.insert((peer, channel));
+        }
+        let is_answer = matches!(frame.message, Message::Disconnect(_));
+        let name = (peer, channel);
+        let may_hear = self.opened.contains(&name) || is_answer && self.mentioned.contains(&name);
         require(may_hear, RULE, || format!("{link} gets a {:?}", frame.message))
     }
 }

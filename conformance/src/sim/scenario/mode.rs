@@ -69,7 +69,8 @@ impl Mode {
         match (self, dice.below(3)) {
             (Self::Forward, _) | (_, 0) => None,
             (Self::Agent | Self::Reverse, 1) => {
-                Some((secret(*dice.pick(&[CONNECTOR, FOREIGN_CONNECTOR])), false))
+                let text = if dice.chance(50) { CONNECTOR } else { FOREIGN_CONNECTOR };
+                Some((secret(text), false))
             }
             (Self::Autonomy, 1) => Some((own_connector(0), false)),
             // Connectors belong to one provider: there is no harm in another one of the same token.

@@ -10,6 +10,7 @@ use crate::record::Recording;
 use crate::sim::Recorded;
 use crate::sim::app::plan::{Entry, client_address, server_address};
 use crate::sim::clock::Time;
+use crate::sim::host::{Host, Resolver};
 use crate::sim::net::{EndId, Network, Notice};
 use crate::sim::scenario::{Exit, Fault, SERVER};
 
@@ -44,29 +45,26 @@ impl World {
             Fault::BreakLookups { host, length } => {
                 self.disturb_host(host, length);
                 let until = self.now + length;
-                match host.checked_sub(SERVER + 1) {
-                    None => {
-                        self.server.host.iter_mut().for_each(|host| host.resolver_mut().broken_until = until)
-                    }
-                    Some(client) => {
-                        self.clients[client]
-                            .host
-                            .iter_mut()
-                            .for_each(|host| host.resolver_mut().broken_until = until);
-                    }
+                if let Some(resolver) = self.resolver_mut(host) {
+                    resolver.broken_until = until;
                 }
             }
             Fault::Suspend { host, length } => {
                 self.disturb_host(host, length);
                 let until = self.now + length;
                 match host.checked_sub(SERVER + 1) {
-                    None => self.server.host.iter_mut().for_each(|host| host.suspend(until)),
-                    Some(client) => {
-                        self.clients[client].host.iter_mut().for_each(|host| host.suspend(until));
-                    }
+                    None => self.server.suspend(until),
+                    Some(client) => self.clients[client].suspend(until),
                 }
             }
             Fault::Restart { host, exit, down } => self.end_host(host, exit, down),
+        }
+    }
+
+    fn resolver_mut(&mut self, host: usize) -> Option<&mut Resolver> {
+        match host.checked_sub(SERVER + 1) {
+            None => self.server.host.as_mut().map(Host::resolver_mut),
+            Some(client) => self.clients[client].host.as_mut().map(Host::resolver_mut),
         }
     }
 

@@ -87,7 +87,7 @@ fn targets(scenario: &Scenario) -> impl Iterator<Item = (String, Vec<IpAddr>)> {
 }
 
 fn address(host: usize) -> IpAddr {
-    host.checked_sub(SERVER + 1).map_or(server_address().ip(), client_address)
+    host.checked_sub(SERVER + 1).map_or_else(|| server_address().ip(), client_address)
 }
 
 /// The addresses from which datagrams of those who come in there may reach a target.

@@ -35,6 +35,13 @@ impl<E: Engine> Place<E> {
         self.host.as_ref()?.stopped()
     }
 
+    /// Stops the machine until then, as a laptop that is closed.
+    pub(super) fn suspend(&mut self, until: Time) {
+        if let Some(host) = &mut self.host {
+            host.suspend(until);
+        }
+    }
+
     /// Ends the process, if there is one. See [`Host::end`].
     pub(super) fn bury(&mut self, silently: bool, net: &mut Network) -> Option<(usize, u64, Recording)> {
         Some(self.host.take()?.end(silently, net))
