@@ -306,7 +306,7 @@ fn host(name: &str, number: usize, address: IpAddr, limits: &linksocks_sansio::c
             resolver: Resolver { names: BTreeMap::new(), broken_until: Time::ZERO, delay: Duration::ZERO },
             habits: Habits::plain(),
         },
-        contract: Contract::new(limits, LONGEST),
+        contract: Contract::new(limits, LONGEST, false),
         dice: Dice::new(1, 3 + number as u64),
     }
 }

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use linksocks_sansio::{Event, Input, LinkId, Output};
+use linksocks_sansio::wire::{Frame, Message, decode};
+use linksocks_sansio::{ChannelId, Event, Input, LinkId, Output};
 
 use super::clock::Time;
 
@@ -74,20 +75,37 @@ pub struct LinkHistory {
     /// How many new links took over channels from lost ones.
     pub resumed: usize,
     ready_links: BTreeSet<LinkId>,
+    /// Whether there has ever been a link.
+    pub was_ready: bool,
+    /// The channels that peers have asked for.
+    requested: Vec<ChannelId>,
 }
 
 impl LinkHistory {
+    /// The last channels that peers have asked for.
+    #[must_use]
+    pub fn latest_requests(&self) -> &[ChannelId] {
+        const MANY: usize = 16;
+        &self.requested[self.requested.len().saturating_sub(MANY)..]
+    }
+
     pub(crate) fn input(&mut self, input: &Input) {
         if let Input::LinkClosed { link, .. } = input
             && self.ready_links.remove(link)
         {
             self.broken += 1;
         }
+        if let Input::LinkReceived { message, .. } = input
+            && let Ok(Frame { message: Message::Connect(connect), .. }) = decode(message.clone())
+        {
+            self.requested.push(connect.channel);
+        }
     }
 
     pub(crate) fn output(&mut self, output: &Output) {
         if let Output::Event(Event::LinkReady { link, .. }) = output {
             self.ready_links.insert(*link);
+            self.was_ready = true;
         }
         if let Output::Event(Event::LinkResumed { channels: 1.., .. }) = output {
             self.resumed += 1;

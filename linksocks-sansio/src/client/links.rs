@@ -134,6 +134,7 @@ impl ClientEngine {
         self.relay.tell(Event::LinkReady { link: id, extensions, ready, total });
         if !self.relay.is_shutting_down() {
             self.start_listening();
+            self.registration.reset();
             self.register_connectors(id);
         }
         self.serve_waiting();

@@ -35,6 +35,8 @@ pub struct ClientEngine {
     instance: InstanceId,
     /// The token in force: the server may have assigned another one.
     token: Token,
+    /// Delays until connector tokens that belong to others are asked for again.
+    registration: Backoff,
     slots: Vec<Slot>,
     /// Whether a login has ever succeeded: then no refusal is taken for final.
     proven: bool,
@@ -67,6 +69,7 @@ impl ClientEngine {
             relay,
             instance,
             token: config.token.clone(),
+            registration: Backoff::new(config.backoff.clone()),
             slots,
             proven: false,
             next_slot: 0,
@@ -209,6 +212,7 @@ impl Role for ClientEngine {
             EngineTimer::Slot(slot) if !self.relay.is_shutting_down() => self.connect(slot),
             EngineTimer::Slot(_) => {}
             EngineTimer::Wanted(origin) => self.on_wait_timeout(origin),
+            EngineTimer::Registration => self.register_again(),
             EngineTimer::Silence(_) | EngineTimer::Listener(_) | EngineTimer::Released(_) => {}
         }
     }

@@ -5,6 +5,8 @@ use crate::config::ClientRole;
 use crate::event::Event;
 use crate::ids::LinkId;
 use crate::link::LinkEnd;
+use crate::relay::{EngineTimer, Timer};
+use crate::token::TokenError;
 use crate::wire::{Connector, ConnectorOperation, ConnectorResponse, Message};
 
 impl ClientEngine {
@@ -20,6 +22,7 @@ impl ClientEngine {
         if !first {
             return;
         }
+        self.relay.timers.cancel(Timer::Engine(EngineTimer::Registration));
         for token in connectors {
             let request = self.relay.rng.channel_id();
             let message = Connector { request, token: token.clone(), operation: ConnectorOperation::Add };
@@ -30,9 +33,26 @@ impl ClientEngine {
     }
 
     pub(super) fn on_connector_answer(&mut self, link: LinkId, response: ConnectorResponse) {
-        self.relay.tell(match response.result {
+        let event = match response.result {
             Ok(_) => Event::ConnectorAdded { link },
-            Err(reason) => Event::ConnectorRefused { link, reason },
-        });
+            Err(reason) => {
+                // As long as the server waits for the process that we have taken the place of, its
+                // tokens are not ours.
+                let timer = Timer::Engine(EngineTimer::Registration);
+                if reason == TokenError::ConnectorExists.to_string() && !self.relay.timers.is_set(timer) {
+                    let delay = self.registration.next_delay(&mut self.relay.rng);
+                    self.relay.set_timer(timer, delay);
+                }
+                Event::ConnectorRefused { link, reason }
+            }
+        };
+        self.relay.tell(event);
+    }
+
+    /// Asks for connector tokens again. Those that the server has let us have are no matter.
+    pub(super) fn register_again(&mut self) {
+        if let Some(link) = self.slots.first().and_then(|slot| slot.link).filter(|_| self.is_ready(0)) {
+            self.register_connectors(link);
+        }
     }
 }

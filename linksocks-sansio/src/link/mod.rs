@@ -87,6 +87,8 @@ pub(crate) struct Link {
     pub(crate) keep_alive: KeepAlive,
     /// The server has told of providers: we are a connector, and somebody else dials.
     pub(crate) has_partners: bool,
+    /// The peer connects to nothing more, because it is shutting down (server).
+    pub(crate) is_leaving: bool,
     /// The close frame to send after the last message.
     pub(crate) close: Option<CloseFrame>,
     pub(crate) minor_reported: bool,
@@ -119,6 +121,7 @@ impl Link {
             datagram_bytes: 0,
             keep_alive: KeepAlive::new(now),
             has_partners: false,
+            is_leaving: false,
             close: None,
             minor_reported: false,
             dial: None,

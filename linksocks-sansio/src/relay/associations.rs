@@ -135,12 +135,13 @@ impl Relay {
     pub(crate) fn on_association_response(&mut self, key: AssociationKey, result: Result<(), String>) {
         match (self.associations.get(key).map(|association| &association.local), result) {
             (Some(Local::Application(_)), Ok(())) => self.confirm_association(key),
-            (Some(Local::Application(_)), Err(text)) => {
-                self.abort_association(key, ChannelError::Refused(text));
-            }
             (Some(Local::Joined { side: Side::Socks, .. }), Ok(())) => self.confirm_association(key),
-            (Some(Local::Joined { side: Side::Socks, .. }), Err(text)) => {
-                self.abort_association(key, ChannelError::Refused(text));
+            (Some(Local::Application(_) | Local::Joined { side: Side::Socks, .. }), Err(text)) => {
+                let link = self.associations.get(key).map(|association| association.link);
+                let is_farewell = link.is_some_and(|link| self.is_farewell(link, &text));
+                if !(is_farewell && self.ask_another_for_datagrams(key)) {
+                    self.abort_association(key, ChannelError::Refused(text));
+                }
             }
             (Some(Local::Targets { .. } | Local::Joined { side: Side::Dial, .. }) | None, _) => {}
         }
@@ -418,7 +419,7 @@ impl Relay {
     }
 
     /// From now on the peer's messages for this association are late and ignored.
-    fn leave_wire_association(&mut self, key: AssociationKey) {
+    pub(super) fn leave_wire_association(&mut self, key: AssociationKey) {
         if let Some(association) = self.associations.get_mut(key)
             && association.on_wire
         {

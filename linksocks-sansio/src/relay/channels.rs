@@ -360,7 +360,7 @@ impl Relay {
     }
 
     /// From now on the peer's messages for this channel are late and ignored.
-    fn leave_wire(&mut self, key: ChannelKey) {
+    pub(super) fn leave_wire(&mut self, key: ChannelKey) {
         if let Some(channel) = self.channels.get_mut(key)
             && channel.on_wire
         {

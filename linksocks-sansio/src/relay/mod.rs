@@ -154,6 +154,8 @@ pub(crate) enum EngineTimer {
     Listener(ListenerId),
     /// A provider must have come back.
     Released(Provider),
+    /// The connector tokens of a provider may be free now.
+    Registration,
 }
 
 impl Timer {

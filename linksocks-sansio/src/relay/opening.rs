@@ -183,6 +183,7 @@ impl Relay {
         }
         match (channel.phase, response.result) {
             (_, Ok(())) => self.confirm_channel(key),
+            (_, Err(text)) if self.is_farewell(link, &text) && self.ask_another(key) => {}
             (_, Err(text)) => self.abort_channel(key, ChannelError::Refused(text)),
         }
     }

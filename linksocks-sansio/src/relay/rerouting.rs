@@ -7,7 +7,7 @@ use super::{Relay, SocketOwner, Want};
 use crate::channel::{Application, AssociationPhase, Channel, Leg, Local, Origin, Phase, Sender};
 use crate::error::{ChannelError, LinkError, SessionError};
 use crate::ids::{AssociationKey, ChannelKey, LinkId, TokenId};
-use crate::link::Link;
+use crate::link::{Link, LinkEnd};
 use crate::socks5::Reply;
 
 use super::links::Ending;
@@ -51,6 +51,27 @@ impl Relay {
         })
     }
 
+    /// Whether a provider refuses a request because it is shutting down. It is asked for nothing more.
+    pub(super) fn is_farewell(&mut self, id: LinkId, text: &str) -> bool {
+        let Some(link) = self.links.get_mut(id) else { return false };
+        let is_server = matches!(link.end, LinkEnd::Server { .. });
+        let is_farewell = is_server && text == ChannelError::Shutdown.for_peer();
+        link.is_leaving |= is_farewell;
+        is_farewell
+    }
+
+    /// Asks somebody else for a channel that has been refused, if that is still possible.
+    pub(super) fn ask_another(&mut self, key: ChannelKey) -> bool {
+        self.leave_wire(key);
+        self.reroute_channel(key)
+    }
+
+    /// As [`Self::ask_another`].
+    pub(super) fn ask_another_for_datagrams(&mut self, key: AssociationKey) -> bool {
+        self.leave_wire_association(key);
+        self.reroute_association(key)
+    }
+
     /// Asks for everything anew that the peer of a link has been asked for and has not answered.
     pub(crate) fn reroute(&mut self, id: LinkId) {
         let Some(link) = self.links.get(id).filter(|_| !self.is_shutting_down()) else { return };
@@ -64,10 +85,11 @@ impl Relay {
         }
     }
 
-    fn reroute_channel(&mut self, key: ChannelKey) {
+    /// Whether that is possible.
+    fn reroute_channel(&mut self, key: ChannelKey) -> bool {
         let Some(Channel { phase: Phase::Connecting(origin), sent: 0, target, .. }) = self.channels.get(key)
         else {
-            return;
+            return false;
         };
         let (origin, target) = (*origin, target.clone());
         match origin {
@@ -78,6 +100,7 @@ impl Relay {
         self.disconnect(key, &ChannelError::Unanswered);
         self.remove_channel(key, Some(ChannelError::Unanswered));
         self.admit(origin, Want::Stream(target));
+        true
     }
 
     /// Takes back what the first leg has given to the second.
@@ -105,10 +128,11 @@ impl Relay {
         }
     }
 
-    fn reroute_association(&mut self, key: AssociationKey) {
-        let Some(association) = self.associations.get(key) else { return };
+    /// Whether that is possible.
+    fn reroute_association(&mut self, key: AssociationKey) -> bool {
+        let Some(association) = self.associations.get(key) else { return false };
         if association.phase != AssociationPhase::Opening {
-            return;
+            return false;
         }
         let (origin, sender) = match &association.local {
             Local::Joined { partner: Some(first), .. } => {
@@ -119,11 +143,14 @@ impl Relay {
             Local::Application(Application { origin, sender: Sender::Expected(ip, port), .. }) => {
                 (*origin, SocketAddr::new(*ip, port.unwrap_or_default()))
             }
-            Local::Joined { partner: None, .. } | Local::Application(_) | Local::Targets { .. } => return,
+            Local::Joined { partner: None, .. } | Local::Application(_) | Local::Targets { .. } => {
+                return false;
+            }
         };
         self.unbind_session(origin);
         self.give_up_association(key, ChannelError::Unanswered);
         self.admit(origin, Want::Datagrams(sender));
+        true
     }
 
     /// Ends all links of a token.

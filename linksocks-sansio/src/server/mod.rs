@@ -127,7 +127,7 @@ impl Role for ServerEngine {
             EngineTimer::Silence(link) => self.on_watch(link),
             EngineTimer::Listener(listener) => self.close_port(listener),
             EngineTimer::Released(provider) => self.on_released(provider),
-            EngineTimer::Slot(_) => {}
+            EngineTimer::Slot(_) | EngineTimer::Registration => {}
         }
     }
 

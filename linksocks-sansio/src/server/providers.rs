@@ -32,7 +32,7 @@ pub(super) enum Health {
     Lively,
     /// It has not answered for some time.
     Silent,
-    /// It is ending.
+    /// It is ending, or takes nothing more.
     Gone,
 }
 

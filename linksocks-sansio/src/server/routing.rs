@@ -54,6 +54,7 @@ impl ServerEngine {
         let silence = self.relay.config.timeouts.provider_silence;
         let relay = &self.relay;
         let health = |link| match relay.links.get(link) {
+            Some(ready) if ready.is_leaving => Health::Gone,
             Some(ready) if ready.is_ready() && relay.is_silent(link, silence) => Health::Silent,
             Some(ready) if ready.is_ready() => Health::Lively,
             Some(_) | None => Health::Gone,

@@ -94,6 +94,22 @@ fn resets_travel_to_the_other_end() {
     }
 }
 
+/// Its end has been passed on already, and still the target must not go on for nobody.
+#[test]
+fn an_application_that_breaks_after_its_end_releases_the_target() {
+    for (mut net, name) in networks() {
+        let (app, target) = net.open(1, 0);
+        net.clients[1].send_eof(app);
+        net.drive();
+        net.clients[0].send(target, &bytes(3 * MIB, 1));
+        net.clients[1].fail(app, crate::error::SocketError::Reset);
+        net.advance(Duration::from_secs(6));
+        let target = &net.clients[0].peers[&target];
+        assert!(target.released, "{name}");
+        net.assert_idle();
+    }
+}
+
 #[test]
 fn a_refused_target_is_refused_for_the_application() {
     for (mut net, name) in networks() {
@@ -102,6 +118,30 @@ fn a_refused_target_is_refused_for_the_application() {
         assert_eq!(net.got(1, app)[..4], *b"\x05\x00\x05\x04", "{name}");
         net.assert_idle();
     }
+}
+
+#[test]
+fn nobody_is_refused_because_one_of_the_providers_is_shutting_down() {
+    let mut net = Net::agent();
+    let (_, kept) = net.open(1, 0);
+    let spare = net.join(provider());
+    net.clients[0].input(Input::Command(Command::Shutdown { drain: Duration::from_secs(60) }));
+    net.drive();
+    for _ in 0..3 {
+        net.open(1, spare);
+        let app = net.clients[1].connect_app();
+        net.clients[1].send(app, b"\x05\x01\x00\x05\x03\x00\x01\0\0\0\0\0\0");
+        net.drive();
+        assert_eq!(net.got(1, app)[2..4], *b"\x05\x00");
+    }
+    for _ in 0..2 {
+        net.reverse_open(spare);
+    }
+    assert!(!net.clients[0].peers[&kept].released, "what there was goes on");
+    net.kill(spare);
+    let app = net.request(1);
+    net.advance(Duration::from_secs(6));
+    assert_eq!(net.got(1, app)[2..4], *b"\x05\x04", "nobody is left");
 }
 
 #[test]

@@ -122,3 +122,19 @@ fn connectors_survive_the_return_of_their_provider_but_not_its_end() {
     net.join(provider());
     assert_eq!(manage(&mut net, 2, ConnectorOperation::Add, "first"), Ok(Some(token("first"))));
 }
+
+/// The server waits for a process that will not come back; the one in its place has its tokens then.
+#[test]
+fn a_provider_that_starts_anew_gets_its_connectors_back() {
+    let mut net = Net::new(server());
+    net.join(with_connector("first"));
+    net.kill(0);
+    let again = net.join(with_connector("first"));
+    let is_refused = |event: &Event| matches!(event, Event::ConnectorRefused { .. });
+    assert!(net.clients[again].events.iter().any(is_refused));
+    net.advance(Duration::from_secs(60 + 60));
+    let connector = net.join(client("first"));
+    net.open(connector, again);
+    let refusals = net.clients[again].events.iter().filter(|event| is_refused(event)).count();
+    assert!(refusals < 12, "{refusals}");
+}

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use linksocks_sansio::socks5::{Datagram, TargetAddr};
 
 use super::Scene;
-use super::plan::{credentials, server_address, socks_address};
+use super::plan::{Entry, credentials};
 use crate::sim::check::{Verdict, Violation, require};
 use crate::sim::clock::Time;
 use crate::sim::dice::Dice;
@@ -31,9 +31,9 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct ChatPlan {
     /// Its number.
     pub id: usize,
-    /// Which client it goes through.
-    pub client: usize,
-    /// Whether that client asks for a login.
+    /// Where the application comes in.
+    pub entry: Entry,
+    /// Whether it must log in there.
     pub asks_for_login: bool,
     /// When it starts.
     pub start: Time,
@@ -67,6 +67,8 @@ impl ChatPlan {
 pub struct Chat {
     /// What it is going to be.
     pub plan: ChatPlan,
+    /// The addresses of the hosts that may send to its target.
+    senders: Vec<IpAddr>,
     /// Whether what arrives can be held against what was sent.
     is_honest: bool,
     dice: Dice,
@@ -91,11 +93,12 @@ enum State {
 
 impl Chat {
     /// A chat that waits for its start; with an honest server in between, or with an impostor.
+    /// `senders`: the addresses of the hosts that may send to its target.
     #[must_use]
-    pub fn new(plan: ChatPlan, is_honest: bool, dice: Dice) -> Self {
+    pub fn new(plan: ChatPlan, senders: Vec<IpAddr>, is_honest: bool, dice: Dice) -> Self {
         let state = State::Waiting { until: plan.start };
         let (sent, arrived, returned) = Default::default();
-        Self { plan, is_honest, dice, state, sent, arrived, returned, granted: false }
+        Self { plan, senders, is_honest, dice, state, sent, arrived, returned, granted: false }
     }
 
     /// When it must go on even if nothing happens on the network.
@@ -150,7 +153,7 @@ impl Chat {
             State::Waiting { .. } if proxy_is_gone => self.state = State::Over,
             State::Waiting { until } if *until <= now => {
                 let (owner, from) = (Owner::Chat(self.plan.id), SocketAddr::new(self.plan.caller(), 40_000));
-                let end = scene.net.connect(owner, from, socks_address(self.plan.client));
+                let end = scene.net.connect(owner, from, self.plan.entry.socks_address());
                 self.state = State::Dialing(end);
             }
             State::Waiting { .. } | State::Over => return false,
@@ -285,8 +288,8 @@ impl Chat {
     /// The target sends back what it gets.
     fn echo(&mut self, address: SocketAddr, scene: &mut Scene<'_>) -> Verdict {
         while let Some((from, payload)) = scene.net.receive_datagram(address) {
-            let is_server = from.ip() == server_address().ip() || from.is_ipv6();
-            self.check("target", &payload, is_server, |chat| &mut chat.arrived)?;
+            let may_send = self.senders.contains(&from.ip());
+            self.check("target", &payload, may_send, |chat| &mut chat.arrived)?;
             let _ = scene.net.send_datagram(address, from, payload);
         }
         Ok(())
@@ -331,7 +334,7 @@ impl Chat {
 
 impl fmt::Display for Chat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "chat {} of client {} from {} ", self.plan.id, self.plan.client, self.plan.start)?;
+        write!(f, "chat {} at {} from {} ", self.plan.id, self.plan.entry, self.plan.start)?;
         write!(f, "with {} ({} sent)", self.plan.target, self.sent.len())
     }
 }

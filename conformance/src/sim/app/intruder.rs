@@ -9,6 +9,7 @@ use bytes::Bytes;
 use linksocks_sansio::error::SocketError;
 use linksocks_sansio::io::{CloseFrame, FrameViolation};
 use linksocks_sansio::wire::{AuthResponse, Message, SessionHello, decode};
+use linksocks_sansio::{ChannelId, Token};
 
 use super::Scene;
 use super::nonsense::Nonsense;
@@ -42,6 +43,8 @@ pub struct IntruderPlan {
     pub reads: bool,
     /// Whether it just falls silent when it leaves.
     pub lingers: bool,
+    /// Tokens of others.
+    pub tokens: Vec<Token>,
 }
 
 /// Where a malicious peer stands.
@@ -106,8 +109,8 @@ impl Intruder {
         sessions.chain([self.plan.start, self.plan.end]).filter(|at| *at > now).min()
     }
 
-    /// Does its worst.
-    pub(crate) fn run(&mut self, scene: &mut Scene<'_>) {
+    /// Does its worst. `overheard`: channels of others.
+    pub(crate) fn run(&mut self, overheard: &[ChannelId], scene: &mut Scene<'_>) {
         let wakes = scene.net.take_wakes(self.owner());
         if self.has_left || scene.now < self.plan.start {
             return;
@@ -129,6 +132,7 @@ impl Intruder {
             .sessions
             .iter_mut()
             .filter_map(|(end, session)| {
+                session.nonsense.overhear(overheard);
                 session.run(*end, &self.plan, &mut self.dice, scene).err().map(|_| *end)
             })
             .collect();
@@ -171,7 +175,7 @@ impl Intruder {
         let mut session = Session {
             breaks_frames: self.dice.chance(30),
             has_greeted: false,
-            nonsense: Nonsense::new(dice, targets.to_vec()),
+            nonsense: Nonsense::new(dice, targets.to_vec(), self.plan.tokens.clone()),
             received: Rope::default(),
             unwritten: VecDeque::new(),
             is_open: false,

@@ -13,17 +13,18 @@ mod socks;
 mod speaker;
 
 use std::fmt;
+use std::net::IpAddr;
 
 use self::caller::Caller;
 pub use self::caller::Outcome;
 use self::plan::TalkPlan;
 pub use self::socks::{Answer, SocksPlan, SocksRequest};
 use self::speaker::Speaker;
-use super::check::{Verdict, Violation, whole_or_reset};
+use super::check::{Verdict, Violation, dialled_by_the_right_host, whole_or_reset};
 use super::clock::Time;
 use super::dice::Dice;
 use super::model::{Account, Direction, Heard, Span};
-use super::net::{Network, Owner, Wake};
+use super::net::{EndId, Network, Owner, Wake};
 use super::pattern::Pattern;
 use super::trace::Trace;
 
@@ -53,25 +54,50 @@ struct Voices {
 pub struct Talk {
     /// What it is going to be.
     pub plan: TalkPlan,
-    /// Whether its link tells the other side about the end of one direction.
-    finish: bool,
+    /// Who may connect to its target.
+    diallers: Vec<Dialler>,
     /// Whether what arrives can be held against what was sent.
     is_honest: bool,
     /// What the target says and has to hear.
     answer: Voices,
     caller: Caller,
-    /// Connections that came to the target. More than one if several addresses were raced.
-    targets: Vec<Speaker>,
+    /// Connections that came to the target. More than one if several addresses were raced, or if a
+    /// provider was asked in place of another.
+    connections: Vec<Connection>,
+}
+
+/// A host that connects to targets for a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialler {
+    /// Its number.
+    pub host: usize,
+    /// Where its connections come from.
+    pub address: IpAddr,
+    /// Whether all links on the way to it tell the other side about the end of one direction.
+    pub finish: bool,
+}
+
+/// A connection that came to a target.
+#[derive(Debug)]
+struct Connection {
+    speaker: Speaker,
+    dialler: Dialler,
 }
 
 impl Talk {
-    /// A conversation over links that have the `finish` extension, or not; and with an honest server
-    /// in between, or with an impostor.
+    /// A conversation with a target to which `diallers` may connect; and with an honest server in
+    /// between, or with an impostor.
     ///
     /// # Panics
     /// If somebody listens at the target's address already.
     #[must_use]
-    pub fn new(plan: TalkPlan, finish: bool, is_honest: bool, dice: Dice, net: &mut Network) -> Self {
+    pub fn new(
+        plan: TalkPlan,
+        diallers: Vec<Dialler>,
+        is_honest: bool,
+        dice: Dice,
+        net: &mut Network,
+    ) -> Self {
         let id = plan.id;
         for address in &plan.destination.alive {
             net.listen(*address, Owner::Target(id)).expect("each target has addresses of its own");
@@ -81,24 +107,24 @@ impl Talk {
         let caller = Caller::new(format!("caller{id}"), plan.clone(), voices, Owner::Caller(id), dice);
         Self {
             plan,
-            finish,
+            diallers,
             is_honest,
             answer: Voices { own: down, other: is_honest.then_some(up) },
             caller,
-            targets: Vec::new(),
+            connections: Vec::new(),
         }
     }
 
     /// When it must run next even if nothing happens on the network.
     #[must_use]
     pub fn wake(&self, now: Time) -> Option<Time> {
-        self.targets.iter().filter_map(|target| target.wake(now)).chain(self.caller.wake(now)).min()
+        self.speakers().filter_map(|target| target.wake(now)).chain(self.caller.wake(now)).min()
     }
 
     /// Whether both ends are done.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.caller.outcome().is_some() && self.targets.iter().all(Speaker::has_left)
+        self.caller.outcome().is_some() && self.speakers().all(Speaker::has_left)
     }
 
     /// What became of the caller.
@@ -110,7 +136,7 @@ impl Talk {
     /// From the caller's first step until both ends are done.
     #[must_use]
     pub fn span(&self) -> Span {
-        let ends = self.targets.iter().filter_map(|target| target.account.left.map(|(at, _)| at));
+        let ends = self.speakers().filter_map(|target| target.account.left.map(|(at, _)| at));
         let until = ends.chain(self.caller.outcome().map(|(at, _)| at)).max();
         Span { from: self.plan.start, until: until.unwrap_or(self.plan.start) }
     }
@@ -123,19 +149,28 @@ impl Talk {
 
     /// What the target did with each connection that came.
     pub fn targets(&self) -> impl Iterator<Item = &Account> {
-        self.targets.iter().map(|target| &target.account)
+        self.speakers().map(|target| &target.account)
+    }
+
+    /// As [`Self::targets`], with whom each connection came from.
+    pub fn connections(&self) -> impl Iterator<Item = (&Account, Dialler)> {
+        self.connections.iter().map(|connection| (&connection.speaker.account, connection.dialler))
+    }
+
+    /// Who may connect to its target.
+    #[must_use]
+    pub fn diallers(&self) -> &[Dialler] {
+        &self.diallers
+    }
+
+    fn speakers(&self) -> impl Iterator<Item = &Speaker> {
+        self.connections.iter().map(|connection| &connection.speaker)
     }
 
     /// Whether what arrives can be held against what was sent.
     #[must_use]
     pub const fn is_honest(&self) -> bool {
         self.is_honest
-    }
-
-    /// Whether finishing one direction is told to the other side.
-    #[must_use]
-    pub const fn has_finish(&self) -> bool {
-        self.finish
     }
 
     /// Lets both ends do what they can do now.
@@ -148,47 +183,60 @@ impl Talk {
         for wake in scene.net.take_wakes(Owner::Target(id)) {
             if let Wake::Listener(address) = wake {
                 while let Some(end) = scene.net.accept(address) {
-                    let name = format!("target{id}.{}", self.targets.len());
-                    scene.note(&name, "is connected");
-                    let script = self.plan.target.clone();
-                    self.targets.push(Speaker::new(
-                        name,
-                        end,
-                        script,
-                        self.answer,
-                        Account::default(),
-                        scene.now,
-                    ));
+                    self.connect(end, scene)?;
                 }
             }
         }
-        let sent = self.targets.iter().map(|target| target.account.sent).max();
+        let sent = self.targets().map(|target| target.sent).max();
         self.caller.run(sent.unwrap_or_default(), proxy_is_gone, scene)?;
-        for target in &mut self.targets {
-            target.run(self.caller.sent(), scene)?;
+        for connection in &mut self.connections {
+            connection.speaker.run(self.caller.sent(), scene)?;
         }
         self.judge()
+    }
+
+    /// A connection has come to the target.
+    fn connect(&mut self, end: EndId, scene: &mut Scene<'_>) -> Verdict {
+        let name = format!("target{}.{}", self.plan.id, self.connections.len());
+        let from = scene.net.peer_address(end).ip();
+        scene.note(&name, format_args!("is connected from {from}"));
+        let dialler = dialled_by_the_right_host(&self.diallers, from)?;
+        let (script, account) = (self.plan.target.clone(), Account::default());
+        let speaker = Speaker::new(name, end, script, self.answer, account, scene.now);
+        self.connections.push(Connection { speaker, dialler });
+        Ok(())
     }
 
     /// Holds what was heard at each end against what was said at the other.
     fn judge(&self) -> Verdict {
         let Some(caller) = self.caller.account().filter(|_| self.is_honest) else { return Ok(()) };
-        let candidates: Vec<&Account> = self.targets.iter().map(|target| &target.account).collect();
+        let candidates: Vec<&Account> = self.targets().collect();
         if caller.has_heard(Heard::Eof) {
-            self.verdict(Direction::Down, caller, &candidates)?;
+            // If nobody has connected, it may have been any of them who said so.
+            let finish = match candidates.is_empty() {
+                true => self.diallers.iter().all(|dialler| dialler.finish),
+                false => self.connections().all(|(_, dialler)| dialler.finish),
+            };
+            self.verdict(Direction::Down, caller, &candidates, finish)?;
         }
-        for target in &candidates {
+        for (target, dialler) in self.connections() {
             // Of several raced connections all but one are closed before they carry a byte.
             let lost_the_race = candidates.len() > 1 && target.received == 0;
             if target.has_heard(Heard::Eof) && !lost_the_race {
-                self.verdict(Direction::Up, target, &[caller])?;
+                self.verdict(Direction::Up, target, &[caller], dialler.finish)?;
             }
         }
         Ok(())
     }
 
-    fn verdict(&self, direction: Direction, receiver: &Account, senders: &[&Account]) -> Verdict {
-        whole_or_reset(direction, receiver, senders, self.finish).map_err(|violation| Violation {
+    fn verdict(
+        &self,
+        direction: Direction,
+        receiver: &Account,
+        senders: &[&Account],
+        finish: bool,
+    ) -> Verdict {
+        whole_or_reset(direction, receiver, senders, finish).map_err(|violation| Violation {
             details: format!("conversation {}: {}", self.plan.id, violation.details),
             ..violation
         })
@@ -197,7 +245,7 @@ impl Talk {
 
 impl fmt::Display for Talk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "conversation {} of client {} ", self.plan.id, self.plan.client)?;
+        write!(f, "conversation {} at {} ", self.plan.id, self.plan.entry)?;
         writeln!(f, "from {}: {:?}", self.plan.start, self.caller.outcome())?;
         writeln!(f, "  asked for {} by {:?}", self.plan.destination.target, self.plan.way)?;
         writeln!(f, "  caller: {:?}\n    {:?}", self.plan.caller, self.caller.account())?;

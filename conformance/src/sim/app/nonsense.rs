@@ -19,15 +19,19 @@ pub(super) struct Nonsense {
     dice: Dice,
     /// Ids to speak of: some of its own, and those that were heard.
     channels: Vec<ChannelId>,
+    /// Ids of others, that it should not know.
+    overheard: Vec<ChannelId>,
     /// What to ask for.
     targets: Vec<(String, u16)>,
+    /// Tokens of others.
+    tokens: Vec<Token>,
     /// How many in a hundred messages are of the kind that ends a link at once. A peer that never
     /// sends one gets further.
     fatal_percent: u64,
 }
 
 impl Nonsense {
-    pub(super) fn new(mut dice: Dice, targets: Vec<(String, u16)>) -> Self {
+    pub(super) fn new(mut dice: Dice, targets: Vec<(String, u16)>, tokens: Vec<Token>) -> Self {
         let mut id = || {
             let mut id = [0; 16];
             id[..8].copy_from_slice(&dice.word().to_be_bytes());
@@ -35,7 +39,13 @@ impl Nonsense {
         };
         let channels = vec![id(), id(), id(), id()];
         let fatal_percent = *dice.pick(&[0, 0, 1, 10]);
-        Self { dice, channels, targets, fatal_percent }
+        Self { dice, channels, overheard: Vec::new(), targets, tokens, fatal_percent }
+    }
+
+    /// Learns of channels of others.
+    pub(super) fn overhear(&mut self, channels: &[ChannelId]) {
+        self.overheard.clear();
+        self.overheard.extend_from_slice(channels);
     }
 
     /// A message came in: its channel may be spoken of. Returns an answer, if a proper one is due.
@@ -74,7 +84,8 @@ impl Nonsense {
 
     /// A well-formed message of any other type, in no order.
     fn harmless(&mut self) -> Message {
-        let channel = *self.dice.pick(&self.channels);
+        let others = !self.overheard.is_empty() && self.dice.chance(50);
+        let channel = *self.dice.pick(if others { &self.overheard } else { &self.channels });
         match self.dice.below(19) {
             0..=2 => {
                 Message::Connect(Connect { channel, request: self.request(), resume: self.dice.chance(5) })
@@ -142,8 +153,11 @@ impl Nonsense {
             0 => Message::Ack(Ack { received: 0 }),
             1 => Message::ConnectorResponse(ConnectorResponse { request, result: Ok(None) }),
             _ => {
-                let operation = ConnectorOperation::Add;
-                Message::Connector(Connector { request, token: Token::anonymous(), operation })
+                let (token, operation) = match self.tokens.is_empty() {
+                    true => (Token::anonymous(), ConnectorOperation::Add),
+                    false => (self.dice.pick(&self.tokens).clone(), ConnectorOperation::Remove),
+                };
+                Message::Connector(Connector { request, token, operation })
             }
         }
     }

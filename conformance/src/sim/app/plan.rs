@@ -1,5 +1,6 @@
 //! What a conversation is going to be.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use linksocks_sansio::socks5::TargetAddr;
@@ -7,14 +8,56 @@ use linksocks_sansio::socks5::TargetAddr;
 use super::script::{Ending, Script};
 use super::socks::SocksPlan;
 use crate::sim::clock::Time;
+use crate::sim::scenario::SERVER;
 
-/// One conversation between an application beside a client and a target beside the server.
+/// Where an application comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// At the client with this number.
+    Client(usize),
+    /// At the SOCKS port of the server.
+    Server,
+}
+
+impl Entry {
+    /// The number of the host.
+    #[must_use]
+    pub const fn host(self) -> usize {
+        match self {
+            Self::Client(client) => SERVER + 1 + client,
+            Self::Server => SERVER,
+        }
+    }
+
+    /// Where SOCKS is offered.
+    #[must_use]
+    pub fn socks_address(self) -> SocketAddr {
+        match self {
+            Self::Client(client) => socks_address(client),
+            Self::Server => SocketAddr::new(server_address().ip(), SOCKS_PORT),
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(client) => write!(f, "client {client}"),
+            Self::Server => f.write_str("the server"),
+        }
+    }
+}
+
+/// Where SOCKS is offered.
+pub const SOCKS_PORT: u16 = 1080;
+
+/// One conversation between an application and a target.
 #[derive(Clone, Debug)]
 pub struct TalkPlan {
     /// Its number.
     pub id: usize,
-    /// Which client it goes through.
-    pub client: usize,
+    /// Where the application comes in.
+    pub entry: Entry,
     /// When the application starts.
     pub start: Time,
     /// How it asks for its target.
@@ -34,7 +77,7 @@ pub struct TalkPlan {
 pub enum Way {
     /// By SOCKS5.
     Socks(SocksPlan),
-    /// By a call of the embedding program.
+    /// By a call of the program that a client is embedded in.
     Command,
 }
 
@@ -51,9 +94,9 @@ impl TalkPlan {
     /// Where the application connects to.
     #[must_use]
     pub fn proxy(&self) -> SocketAddr {
-        match self.way {
-            Way::Socks(_) => socks_address(self.client),
-            Way::Command => embedder_address(self.client),
+        match (&self.way, self.entry) {
+            (Way::Command, Entry::Client(client)) => embedder_address(client),
+            (Way::Command, Entry::Server) | (Way::Socks(_), _) => self.entry.socks_address(),
         }
     }
 
@@ -94,7 +137,7 @@ pub fn client_address(client: usize) -> IpAddr {
 /// Where a client offers SOCKS.
 #[must_use]
 pub fn socks_address(client: usize) -> SocketAddr {
-    SocketAddr::new(client_address(client), 1080)
+    SocketAddr::new(client_address(client), SOCKS_PORT)
 }
 
 /// Where the program that a client is embedded in is called.

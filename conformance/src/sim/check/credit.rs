@@ -34,6 +34,8 @@ pub(super) struct Credit {
     limits: Limits,
     /// The longest message that a peer sends.
     longest: usize,
+    /// Whether messages are passed on as they came.
+    joins: bool,
     /// Written by the engine, not yet taken by the kernel.
     unwritten: BTreeMap<SocketId, usize>,
     /// What sockets may still read.
@@ -50,10 +52,11 @@ pub(super) struct Credit {
 }
 
 impl Credit {
-    pub(super) const fn new(limits: Limits, longest: usize) -> Self {
+    pub(super) const fn new(limits: Limits, longest: usize, joins: bool) -> Self {
         Self {
             limits,
             longest,
+            joins,
             unwritten: BTreeMap::new(),
             readable: BTreeMap::new(),
             untransmitted: BTreeMap::new(),
@@ -173,11 +176,13 @@ impl Credit {
         }
     }
 
-    /// Twice the largest message may be on its way to the network, and all control messages.
+    /// Twice the largest message may be on its way to the network, and all control messages. One that is
+    /// passed on is as long as its sender has made it.
     fn transmit(&mut self, link: LinkId, bytes: usize) -> Verdict {
         let untransmitted = self.untransmitted.entry(link).or_default();
         *untransmitted += bytes;
-        let window = 2 * (self.limits.message_max + DATA_HEADER_LEN) + CONTROL_MESSAGES;
+        let foreign = if self.joins { self.longest } else { 0 };
+        let window = 2 * (self.limits.message_max + DATA_HEADER_LEN) + foreign + CONTROL_MESSAGES;
         require(*untransmitted <= window, RULE, || {
             format!("{untransmitted} bytes wait in the driver for {link}, the window is {window}")
         })

@@ -14,13 +14,15 @@ pub(super) struct Memory {
     limits: Limits,
     /// The longest message that a peer sends.
     longest: usize,
+    /// Whether messages are passed on as they came.
+    joins: bool,
     /// The most links at a time so far. What a lost link has delivered may still be written.
     links: usize,
 }
 
 impl Memory {
-    pub(super) const fn new(limits: Limits, longest: usize) -> Self {
-        Self { limits, longest, links: 1 }
+    pub(super) const fn new(limits: Limits, longest: usize, joins: bool) -> Self {
+        Self { limits, longest, joins, links: 1 }
     }
 
     pub(super) fn drained(&mut self, stats: &Stats) -> Verdict {
@@ -37,8 +39,11 @@ impl Memory {
         const SMALL_READS: usize = 128 * 1024;
         let message = self.limits.message_max + Limits::MESSAGE_OVERHEAD;
         let ahead = (2 * message).max(SMALL_READS) + message;
-        let budget = (stats.sockets + stats.links) * ahead;
-        let message = self.limits.message_max + Limits::MESSAGE_OVERHEAD + CONTROL;
+        // What waits for another link is charged to the one that it came from.
+        let joined = if self.joins { stats.receive_queued } else { 0 };
+        let budget = (stats.sockets + stats.links) * ahead + joined;
+        let foreign = if self.joins { self.longest } else { 0 };
+        let message = self.limits.message_max.max(foreign) + Limits::MESSAGE_OVERHEAD + CONTROL;
         let logs = self.links * (self.limits.session_log + message) + self.limits.session_log_growth;
         require(stats.session_logs <= logs, "memory stays within the budget", || {
             format!("{} bytes wait for acknowledgements, the budget is {logs}", stats.session_logs)

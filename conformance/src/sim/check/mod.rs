@@ -10,6 +10,7 @@ mod credit;
 pub(crate) mod exemptions;
 mod forgotten;
 mod identity;
+mod isolation;
 mod memory;
 mod progress;
 mod provocation;
@@ -25,6 +26,8 @@ pub(crate) use self::completeness::{delivered, whole_or_reset};
 use self::credit::Credit;
 pub(crate) use self::forgotten::ended_when_forgotten;
 use self::identity::Identity;
+use self::isolation::Isolation;
+pub(crate) use self::isolation::dialled_by_the_right_host;
 use self::memory::Memory;
 use self::progress::Progress;
 pub(crate) use self::provocation::{Disturbances, served_unless_provoked};
@@ -60,6 +63,7 @@ pub(crate) fn require(holds: bool, rule: &'static str, details: impl FnOnce() ->
 #[derive(Debug)]
 pub struct Contract {
     identity: Identity,
+    isolation: Isolation,
     tickets: Tickets,
     credit: Credit,
     memory: Memory,
@@ -67,14 +71,16 @@ pub struct Contract {
 }
 
 impl Contract {
-    /// For an engine with these limits, whose peers send messages of up to `longest` bytes.
+    /// For an engine with these limits, whose peers send messages of up to `longest` bytes. `joins`:
+    /// whether it passes messages on from one to the other.
     #[must_use]
-    pub fn new(limits: &Limits, longest: usize) -> Self {
+    pub fn new(limits: &Limits, longest: usize, joins: bool) -> Self {
         Self {
             identity: Identity::default(),
+            isolation: Isolation::default(),
             tickets: Tickets::default(),
-            credit: Credit::new(limits.clone(), longest),
-            memory: Memory::new(limits.clone(), longest),
+            credit: Credit::new(limits.clone(), longest, joins),
+            memory: Memory::new(limits.clone(), longest, joins),
             progress: Progress::default(),
         }
     }
@@ -84,6 +90,7 @@ impl Contract {
         self.tickets.input(input);
         self.credit.input(input)?;
         self.identity.input(input);
+        self.isolation.input(input);
         Ok(())
     }
 
@@ -92,6 +99,7 @@ impl Contract {
         let comes_too_late = self.identity.is_ending(output);
         self.identity.output(output)?;
         self.tickets.output(output)?;
+        self.isolation.output(output)?;
         if comes_too_late { Ok(()) } else { self.credit.output(output) }
     }
 

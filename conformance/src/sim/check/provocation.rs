@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::{Verdict, require};
 use crate::sim::app::plan::Way;
-use crate::sim::app::{Outcome, SocksRequest, Talk};
+use crate::sim::app::{Dialler, Outcome, SocksRequest, Talk};
 use crate::sim::clock::Time;
 use crate::sim::model::{Account, Heard, Left, Span};
+use crate::sim::scenario::EntryPlan;
 
 const RULE: &str = "nothing fails without a cause";
 
@@ -15,12 +16,14 @@ const RULE: &str = "nothing fails without a cause";
 /// to connect again are up to 72 s apart, and each may take 45 s.
 const ECHO: Duration = Duration::from_secs(180);
 
-/// What went wrong from outside for one client.
+/// What went wrong from outside for those who come in at one door.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disturbances {
     spans: Vec<Span>,
     /// Cuts that streams must survive.
     cuts: Vec<Span>,
+    /// What went wrong for one of several hosts that connect to targets.
+    diallers: Vec<(usize, Span)>,
 }
 
 impl Disturbances {
@@ -40,8 +43,18 @@ impl Disturbances {
         self.cuts.push(Span::new(at, ECHO));
     }
 
-    fn touch(&self, span: &Span) -> bool {
+    /// Something went wrong for a host that connects to targets.
+    pub(crate) fn enter_dialler(&mut self, host: usize, from: Time, length: Duration) {
+        self.diallers.push((host, Span::new(from, length + ECHO)));
+    }
+
+    /// Whether something went wrong for everybody.
+    pub(crate) fn touch(&self, span: &Span) -> bool {
         self.spans.iter().any(|disturbance| disturbance.overlaps(span))
+    }
+
+    fn touch_dialler(&self, dialler: Dialler, span: &Span) -> bool {
+        self.diallers.iter().any(|(host, disturbance)| *host == dialler.host && disturbance.overlaps(span))
     }
 
     fn delay(&self, span: &Span) -> bool {
@@ -49,33 +62,42 @@ impl Disturbances {
     }
 }
 
-/// Judges a conversation that is over.
+/// Judges a conversation that is over. `ready`: before, there was nobody to ask.
 pub(crate) fn served_unless_provoked(
     talk: &Talk,
-    asks_for_login: bool,
+    entry: &EntryPlan,
     disturbances: &Disturbances,
+    ready: Time,
 ) -> Verdict {
-    let reachable = !talk.plan.destination.alive.is_empty() && talk.plan.is_welcome(asks_for_login);
+    let reachable = !talk.plan.destination.alive.is_empty() && talk.plan.is_welcome(entry.asks_for_login);
     let proper = match &talk.plan.way {
         Way::Socks(plan) => plan.request == SocksRequest::Connect && plan.abandons_after.is_none(),
         Way::Command => true,
     };
-    if !reachable || !proper || disturbances.touch(&talk.span()) {
+    let span = talk.span();
+    if !reachable || !proper || disturbances.touch(&span) {
+        return Ok(());
+    }
+    // Where one of several hosts fails, others are asked. What it had taken over fails with it, and so
+    // may what has been sent to it already.
+    let is_hit = |dialler: &Dialler| disturbances.touch_dialler(*dialler, &span);
+    let is_lost =
+        talk.diallers().iter().all(is_hit) || talk.connections().any(|(_, dialler)| is_hit(&dialler));
+    if is_lost || entry.fast_open && talk.diallers().iter().any(is_hit) {
         return Ok(());
     }
     let fail = |what: &str| format!("{what}: {talk}");
     let (Some(Outcome::Spoke), Some(caller)) = (talk.outcome(), talk.caller()) else {
-        if disturbances.delay(&talk.span()) {
+        if disturbances.delay(&span) || span.from < ready {
             return Ok(());
         }
         return require(talk.targets().any(left_too_soon), RULE, || fail("the request was not served"));
     };
     // Of several raced connections one carries the conversation.
     let ended_well = left_too_soon(caller)
-        || talk.targets().any(|target| {
-            left_too_soon(caller)
-                || left_too_soon(target)
-                || may_be_cut(talk, caller, target)
+        || talk.connections().any(|(target, dialler)| {
+            left_too_soon(target)
+                || !dialler.finish && may_be_cut(talk, caller, target)
                 || is_complete(caller, target)
         });
     require(ended_well, RULE, || fail("a stream was not completed"))
@@ -91,7 +113,7 @@ fn left_too_soon(account: &Account) -> bool {
 fn may_be_cut(talk: &Talk, caller: &Account, target: &Account) -> bool {
     let asked_first = target.received == talk.plan.caller.send
         && caller.finished.is_none_or(|at| caller.heard.is_some_and(|(heard, _)| heard <= at));
-    !talk.has_finish() && !asked_first
+    !asked_first
 }
 
 fn is_complete(caller: &Account, target: &Account) -> bool {

@@ -62,7 +62,7 @@ impl DatagramPump {
 }
 
 /// The address of the other family that a host has.
-fn second_address(home: IpAddr) -> IpAddr {
+pub(crate) fn second_address(home: IpAddr) -> IpAddr {
     match home {
         IpAddr::V4(ip) => {
             let [a, b, c, d] = ip.octets().map(u16::from);

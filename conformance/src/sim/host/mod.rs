@@ -18,6 +18,7 @@ use std::hash::{DefaultHasher, Hasher};
 use linksocks_sansio::error::StopReason;
 use linksocks_sansio::{Command, Engine, Input, Output, Stats};
 
+pub(crate) use self::datagrams::second_address;
 pub use self::driver::Site;
 use self::driver::{Driver, Surroundings};
 pub use self::habits::{Batching, Habits};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use linksocks_sansio::socks5::{Host, TargetAddr};
 
 use super::talks::{REFUSING, SILENT, UNREACHABLE};
-use super::{ClientPlan, HEALED, PROBES, Shape};
+use super::{EntryPlan, HEALED, PROBES, Shape};
 use crate::sim::app::chat::ChatPlan;
 use crate::sim::clock::Time;
 use crate::sim::dice::Dice;
@@ -16,25 +16,25 @@ const PORT: u16 = 7;
 /// The longest datagram that fits behind a SOCKS header with a name.
 const LONGEST: usize = 65_000;
 
-pub(super) fn draw(shape: Shape, clients: &[ClientPlan], dice: &mut Dice) -> Vec<ChatPlan> {
+pub(super) fn draw(shape: Shape, entries: &[EntryPlan], dice: &mut Dice) -> Vec<ChatPlan> {
     let count = if shape.bulk || dice.chance(40) { 0 } else { dice.between(1, 5) };
-    let mut chats: Vec<_> = (0..count as usize).map(|id| chat(id, clients, dice)).collect();
-    for (client, plan) in clients.iter().enumerate() {
-        chats.push(probe(chats.len(), client, plan));
+    let mut chats: Vec<_> = (0..count as usize).map(|id| chat(id, entries, dice)).collect();
+    for entry in entries {
+        chats.push(probe(chats.len(), entry));
     }
     chats
 }
 
-fn chat(id: usize, clients: &[ClientPlan], dice: &mut Dice) -> ChatPlan {
-    let client = dice.below(clients.len() as u64) as usize;
+fn chat(id: usize, entries: &[EntryPlan], dice: &mut Dice) -> ChatPlan {
+    let entry = dice.pick(entries);
     let start = Time::ZERO + dice.duration(Duration::from_millis(1), HEALED.since_start());
     let (host, echo) = destination(id, dice);
     let longest = dice.size(16, LONGEST);
     let count = dice.size(1, 200);
     ChatPlan {
         id,
-        client,
-        asks_for_login: clients[client].asks_for_login(),
+        entry: entry.entry,
+        asks_for_login: entry.asks_for_login,
         start,
         target: TargetAddr { host, port: PORT },
         echo,
@@ -52,12 +52,12 @@ fn chat(id: usize, clients: &[ClientPlan], dice: &mut Dice) -> ChatPlan {
 }
 
 /// A few datagrams that all must come back.
-fn probe(id: usize, client: usize, plan: &ClientPlan) -> ChatPlan {
+fn probe(id: usize, entry: &EntryPlan) -> ChatPlan {
     let echo = SocketAddr::new(alive(id, false), PORT);
     ChatPlan {
         id,
-        client,
-        asks_for_login: plan.asks_for_login(),
+        entry: entry.entry,
+        asks_for_login: entry.asks_for_login,
         start: PROBES,
         target: echo.into(),
         echo: Some(echo),

@@ -1,8 +1,9 @@
 //! What goes wrong, and when.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use super::HEALED;
+use super::{HEALED, SERVER};
 use crate::sim::clock::Time;
 use crate::sim::dice::Dice;
 use crate::sim::net::{Fate, Notice};
@@ -30,8 +31,10 @@ pub enum Fault {
         /// For so long.
         length: Duration,
     },
-    /// The server's process ends and starts again after a while.
-    RestartServer {
+    /// The process of one host ends and starts again after a while.
+    Restart {
+        /// The host; 0 is the server.
+        host: usize,
         /// How it ends.
         exit: Exit,
         /// For so long it is down.
@@ -83,6 +86,24 @@ pub(super) fn draw(clients: usize, starts: &[Time], dice: &mut Dice) -> Vec<(Tim
     faults
 }
 
+/// Draws what happens to the processes of providers in particular.
+pub(super) fn draw_restarts(providers: Range<usize>, dice: &mut Dice) -> Vec<(Time, Fault)> {
+    let count = if dice.chance(40) && !providers.is_empty() { dice.between(1, 3) } else { 0 };
+    let restart = |_| {
+        let at = Time::ZERO + dice.duration(Duration::from_secs(1), HEALED.since_start());
+        let host = dice.between(providers.start as u64, providers.end as u64 - 1) as usize;
+        let length = dice.duration(Duration::from_millis(1), Duration::from_secs(60)).min(HEALED - at);
+        (at, Fault::Restart { host, exit: exit(length, dice), down: length })
+    };
+    (0..count).map(restart).collect()
+}
+
+/// How a process ends, within `length` if it is asked.
+fn exit(length: Duration, dice: &mut Dice) -> Exit {
+    let drain = length.min(Duration::from_secs(5));
+    *dice.pick(&[Exit::Asked(drain), Exit::Killed, Exit::Unplugged])
+}
+
 /// No fault outlasts `rest`.
 fn draw_one(kind: u64, clients: usize, rest: Duration, dice: &mut Dice) -> Fault {
     let length = dice.duration(Duration::from_millis(1), Duration::from_secs(60)).min(rest);
@@ -94,9 +115,8 @@ fn draw_one(kind: u64, clients: usize, rest: Duration, dice: &mut Dice) -> Fault
         3 => Fault::BreakLookups { host, length },
         4 => Fault::Suspend { host, length },
         _ => {
-            let drain = length.min(Duration::from_secs(5));
-            let exit = *dice.pick(&[Exit::Asked(drain), Exit::Killed, Exit::Unplugged]);
-            Fault::RestartServer { exit, down: length.min(Duration::from_secs(10)) }
+            let exit = exit(length, dice);
+            Fault::Restart { host: SERVER, exit, down: length.min(Duration::from_secs(10)) }
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::sim::app::intruder::{IntruderPlan, Role};
 use crate::sim::clock::Time;
 use crate::sim::dice::Dice;
 
-pub(super) fn draw(shape: Shape, dice: &mut Dice) -> Vec<IntruderPlan> {
+/// `guises`: what they pretend to be.
+pub(super) fn draw(shape: Shape, dice: &mut Dice, guises: &mut Dice) -> Vec<IntruderPlan> {
     if shape.impostor {
         return vec![plan(0, Time::ZERO, HEALED, Role::Server, dice)];
     }
@@ -22,7 +23,12 @@ pub(super) fn draw(shape: Shape, dice: &mut Dice) -> Vec<IntruderPlan> {
             let start = Time::ZERO + dice.duration(Duration::from_millis(1), HEALED.since_start());
             let end = (start + dice.duration(Duration::from_millis(10), HEALED.since_start())).min(HEALED);
             let role = client(dice);
-            plan(id, start, end, role, dice)
+            let mut plan = plan(id, start, end, role, dice);
+            if let Some((token, reverse)) = shape.mode.foreign_token(guises) {
+                disguise(&mut plan.role, token, reverse, guises);
+            }
+            plan.tokens = shape.mode.honest_tokens();
+            plan
         })
         .collect()
 }
@@ -30,7 +36,16 @@ pub(super) fn draw(shape: Shape, dice: &mut Dice) -> Vec<IntruderPlan> {
 fn plan(id: usize, start: Time, end: Time, role: Role, dice: &mut Dice) -> IntruderPlan {
     // At most some thousand messages.
     let pause = dice.duration(Duration::from_millis(1), Duration::from_secs(1)).max((end - start) / 3000);
-    IntruderPlan { id, start, end, role, pause, reads: dice.chance(80), lingers: dice.chance(30) }
+    IntruderPlan {
+        id,
+        start,
+        end,
+        role,
+        pause,
+        reads: dice.chance(80),
+        lingers: dice.chance(30),
+        tokens: Vec::new(),
+    }
 }
 
 fn client(dice: &mut Dice) -> Role {
@@ -44,12 +59,25 @@ fn client(dice: &mut Dice) -> Role {
     let (path_and_query, first) = match dice.below(6) {
         0 => ((*dice.pick(&["/nowhere", "/", "/api/status", "/api/token"])).to_owned(), None),
         1 => ("/socket".to_owned(), None),
-        2 => ("/socket/".to_owned(), Some(auth(known))),
-        _ => (format!("/socket?reverse=false&token={}", known.digest().to_hex()), None),
+        2 => ("/socket/".to_owned(), Some(auth(known, false))),
+        _ => (login(&known, false), None),
     };
     Role::Client { path_and_query, extensions, first }
 }
 
-fn auth(token: Token) -> bytes::Bytes {
-    Auth { token, reverse: false, instance: InstanceId(Uuid::nil()) }.encode()
+/// Makes a connector or provider of a client.
+fn disguise(role: &mut Role, token: Token, reverse: bool, dice: &mut Dice) {
+    let Role::Client { path_and_query, first, .. } = role else { return };
+    (*path_and_query, *first) = match dice.chance(25) {
+        true => ("/socket/".to_owned(), Some(auth(token, reverse))),
+        false => (login(&token, reverse), None),
+    };
+}
+
+fn login(token: &Token, reverse: bool) -> String {
+    format!("/socket?reverse={reverse}&token={}", token.digest().to_hex())
+}
+
+fn auth(token: Token, reverse: bool) -> bytes::Bytes {
+    Auth { token, reverse, instance: InstanceId(Uuid::nil()) }.encode()
 }

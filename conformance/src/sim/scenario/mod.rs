@@ -7,18 +7,22 @@
 pub(crate) mod chats;
 mod faults;
 mod intruders;
+mod mode;
 mod peers;
 pub(crate) mod talks;
 
+use std::ops::Range;
 use std::time::Duration;
 
+use linksocks_sansio::config::RelayConfig;
 use linksocks_sansio::wire::DATA_HEADER_LEN;
 
 pub use self::faults::{Exit, Fault};
+pub use self::mode::{EntryPlan, Mode, SERVER};
 pub use self::peers::{ClientPlan, SERVER_NAME, ServerPlan};
 use super::app::chat::ChatPlan;
 use super::app::intruder::{IntruderPlan, LONGEST_NONSENSE};
-use super::app::plan::TalkPlan;
+use super::app::plan::{Entry, TalkPlan};
 use super::clock::Time;
 use super::dice::Dice;
 use super::net::Quality;
@@ -41,6 +45,9 @@ pub(crate) enum Stream {
     Intruders,
     /// 0 for all plans, then one for each UDP chat.
     Chats,
+    /// 0 for the mode and its plans, 1 for faults that it makes possible, 2 for guises of malicious
+    /// peers.
+    Mode,
 }
 
 impl Stream {
@@ -65,8 +72,10 @@ pub struct Scenario {
     pub shape: Shape,
     /// The server.
     pub server: ServerPlan,
-    /// The clients.
+    /// Those who ask, and then those who connect to targets for others.
     pub clients: Vec<ClientPlan>,
+    /// Where applications come in.
+    pub entries: Vec<EntryPlan>,
     /// Conversations, in the order of their numbers.
     pub talks: Vec<TalkPlan>,
     /// UDP chats, in the order of their numbers.
@@ -88,6 +97,8 @@ pub struct Scenario {
 /// The kind of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
+    /// Who connects to targets for whom.
+    pub mode: Mode,
     /// The server offers no extensions, as an old peer.
     pub old_server: bool,
     /// Few conversations, much data.
@@ -108,8 +119,10 @@ impl Scenario {
     /// What happens with this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        let mut mode_dice = Stream::Mode.dice(seed, 0);
         let mut dice = Stream::Shape.dice(seed, 0);
         let mut shape = Shape {
+            mode: Mode::draw(&mut mode_dice),
             old_server: seed.is_multiple_of(3),
             bulk: seed % 20 == 7,
             calm: dice.chance(25),
@@ -120,19 +133,24 @@ impl Scenario {
         };
         shape.forgotten = !shape.tight && !shape.impostor && dice.chance(4);
         let mut dice = Stream::Peers.dice(seed, 0);
-        let server = ServerPlan::draw(shape, &mut dice);
+        let mut server = ServerPlan::draw(shape, &mut dice);
         let count = dice.between(1, 3) as usize;
-        let clients: Vec<_> = (0..count).map(|client| ClientPlan::draw(client, shape, &mut dice)).collect();
-        let talks = talks::draw(shape, &clients, &mut Stream::Talks.dice(seed, 0));
+        let mut clients: Vec<_> =
+            (0..count).map(|client| ClientPlan::draw(client, shape, &mut dice)).collect();
+        let entries = shape.mode.arrange(shape, &mut server, &mut clients, &mut mode_dice);
+        let talks = talks::draw(shape, &entries, &mut Stream::Talks.dice(seed, 0));
         let mut dice = Stream::Chats.dice(seed, 0);
-        let chats = chats::draw(shape, &clients, &mut dice);
+        let chats = chats::draw(shape, &entries, &mut dice);
         let loss = if shape.calm { 0 } else { dice.below(30) };
-        let intruders = intruders::draw(shape, &mut Stream::Intruders.dice(seed, 0));
+        let intruders =
+            intruders::draw(shape, &mut Stream::Intruders.dice(seed, 0), &mut Stream::Mode.dice(seed, 2));
         let faults = match shape.calm || shape.impostor {
             true => Vec::new(),
             false => {
                 let starts: Vec<_> = talks.iter().map(|talk| talk.start).collect();
-                faults::draw(clients.len(), &starts, &mut Stream::Faults.dice(seed, 0))
+                let mut faults = faults::draw(clients.len(), &starts, &mut Stream::Faults.dice(seed, 0));
+                faults.extend(faults::draw_restarts(providers(&clients), &mut Stream::Mode.dice(seed, 1)));
+                faults
             }
         };
         let mut dice = Stream::Qualities.dice(seed, 0);
@@ -141,17 +159,52 @@ impl Scenario {
             true => Quality { send_buffer: STINGY, receive_buffer: STINGY, ..Quality::local() },
             false => quality(shape, &mut dice),
         });
-        Self { seed, shape, server, clients, talks, chats, loss, intruders, faults, links, targets, callers }
+        Self {
+            seed,
+            shape,
+            server,
+            clients,
+            entries,
+            talks,
+            chats,
+            loss,
+            intruders,
+            faults,
+            links,
+            targets,
+            callers,
+        }
     }
 
-    /// Whether streams of this client are to survive cuts: both sides wait long enough for a new link,
-    /// even if the next ones are cut, too.
+    /// Whether streams over the links of this client are to survive cuts: both sides wait long enough
+    /// for a new link, even if the next ones are cut, too.
     #[must_use]
     pub fn has_sessions(&self, client: usize) -> bool {
         const ENOUGH: Duration = Duration::from_secs(30);
         [&self.clients[client].config.relay, &self.server.config.relay]
             .iter()
             .all(|relay| relay.extensions.session && relay.timeouts.transport_grace >= ENOUGH)
+    }
+
+    /// Whether all links between an entry and a host that connects to targets tell the other side about
+    /// the end of one direction.
+    #[must_use]
+    pub fn has_finish(&self, entry: Entry, dialler: usize) -> bool {
+        let hosts = [entry.host(), dialler].into_iter();
+        let mut links = hosts.filter_map(|host| host.checked_sub(SERVER + 1));
+        let has_finish = |relay: &RelayConfig| relay.extensions.finish;
+        has_finish(&self.server.config.relay)
+            && links.all(|client| has_finish(&self.clients[client].config.relay))
+    }
+
+    /// The place of a door among all.
+    ///
+    /// # Panics
+    /// If there is no such door in this run.
+    #[must_use]
+    pub fn place(&self, entry: Entry) -> usize {
+        let place = self.entries.iter().position(|plan| plan.entry == entry);
+        place.expect("conversations come in at the doors of the run")
     }
 
     /// The longest message that any peer sends.
@@ -163,6 +216,12 @@ impl Scenario {
         let intruders = if self.intruders.is_empty() { 0 } else { LONGEST_NONSENSE };
         honest.max(intruders) + DATA_HEADER_LEN
     }
+}
+
+/// The hosts that connect to targets for others.
+fn providers(clients: &[ClientPlan]) -> Range<usize> {
+    let first = clients.iter().position(ClientPlan::is_provider).unwrap_or(clients.len());
+    first + 1..clients.len() + 1
 }
 
 /// The least that a connection carries, in bytes per second.

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use linksocks_sansio::access::AccessRule;
 use linksocks_sansio::config::{
-    BatchDelay, BatchingConfig, BatchingMode, CompressionConfig, ExtensionConfig, Limits, RelayConfig,
+    BatchDelay, BatchingConfig, BatchingMode, ClientRole, CompressionConfig, ExtensionConfig, Limits,
+    RelayConfig,
 };
 use linksocks_sansio::{ClientConfig, Credentials, ServerConfig, ServerUrl, Token};
 
 use super::Shape;
+use super::mode::{EntryPlan, secret};
 use super::talks::{REFUSING, SILENT};
-use crate::sim::app::plan::{credentials, server_address, socks_address};
+use crate::sim::app::plan::{Entry, credentials, server_address, socks_address};
 use crate::sim::dice::Dice;
 use crate::sim::host::Habits;
 
@@ -41,7 +43,7 @@ pub struct ClientPlan {
     pub habits: Habits,
     /// How long its name lookups take.
     pub lookup_delay: Duration,
-    /// Whether its token is the server's.
+    /// Whether the server knows its token.
     pub is_known: bool,
     /// Addresses of [`SERVER_NAME`], the right one among them.
     pub server_addresses: Vec<IpAddr>,
@@ -92,15 +94,39 @@ impl ClientPlan {
         Self { config, habits, lookup_delay, is_known, server_addresses }
     }
 
-    /// Whether applications must log in.
+    /// The door that it is, for those for whom these hosts connect to targets.
+    pub(super) fn entry(&self, client: usize, diallers: Vec<usize>) -> EntryPlan {
+        EntryPlan {
+            entry: Entry::Client(client),
+            diallers,
+            asks_for_login: self.config.credentials.is_some(),
+            fast_open: self.config.relay.fast_open,
+            is_known: self.is_known,
+        }
+    }
+
+    /// Whether it connects to targets for others.
     #[must_use]
-    pub const fn asks_for_login(&self) -> bool {
-        self.config.credentials.is_some()
+    pub const fn is_provider(&self) -> bool {
+        matches!(self.config.role, ClientRole::Provider { .. })
+    }
+
+    /// Makes a connector of it, with the token of one, unless the server does not know it anyway.
+    pub(super) fn become_connector(&mut self, token: Token) {
+        if self.is_known {
+            self.config.token = token;
+        }
+    }
+
+    /// Goes on trying until the server knows the token.
+    pub(super) fn wait_for_token(&mut self) {
+        self.config.retry_auth = self.is_known;
+        self.config.backoff.max = Duration::from_secs(15);
     }
 }
 
 pub(super) fn token(right: bool) -> Token {
-    Token::new(if right { TOKEN } else { "wrong" }).expect("the token has a usual length")
+    secret(if right { TOKEN } else { "wrong" })
 }
 
 fn lookup_delay(dice: &mut Dice) -> Duration {

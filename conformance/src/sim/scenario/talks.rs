@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use linksocks_sansio::socks5::{Host, TargetAddr};
 
-use super::{ClientPlan, HEALED, PROBES, Shape};
-use crate::sim::app::plan::{Destination, TalkPlan, Way, credentials};
+use super::{EntryPlan, HEALED, PROBES, Shape};
+use crate::sim::app::plan::{Destination, Entry, TalkPlan, Way, credentials};
 use crate::sim::app::script::{Begin, Ending, Mishap, Reading, Script};
 use crate::sim::app::{SocksPlan, SocksRequest};
 use crate::sim::clock::Time;
@@ -23,52 +23,52 @@ pub(crate) const SINK: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 5, 0, 1));
 
 const PORT: u16 = 8080;
 
-pub(super) fn draw(shape: Shape, clients: &[ClientPlan], dice: &mut Dice) -> Vec<TalkPlan> {
+pub(super) fn draw(shape: Shape, entries: &[EntryPlan], dice: &mut Dice) -> Vec<TalkPlan> {
     let count = if shape.bulk { dice.between(1, 5) } else { dice.between(2, 24) };
-    let mut talks: Vec<_> = (0..count as usize).map(|id| talk(id, shape, clients, dice)).collect();
-    for (client, plan) in clients.iter().enumerate() {
-        talks.push(probe(talks.len(), client, plan));
+    let mut talks: Vec<_> = (0..count as usize).map(|id| talk(id, shape, entries, dice)).collect();
+    for entry in entries {
+        talks.push(probe(talks.len(), entry));
         if shape.forgotten {
-            talks.push(forgotten(talks.len(), client, plan));
+            talks.push(forgotten(talks.len(), entry));
         }
     }
     talks
 }
 
-fn talk(id: usize, shape: Shape, clients: &[ClientPlan], dice: &mut Dice) -> TalkPlan {
-    let client = dice.below(clients.len() as u64) as usize;
+fn talk(id: usize, shape: Shape, entries: &[EntryPlan], dice: &mut Dice) -> TalkPlan {
+    let entry = dice.pick(entries);
     let start = Time::ZERO + dice.duration(Duration::from_millis(1), HEALED.since_start());
-    let way = way(&clients[client], dice);
+    let way = way(entry, dice);
     let destination = destination(id, dice);
     let (caller, target) = match shape {
         Shape { bulk: true, .. } => bulk(dice),
         Shape { clogged: true, .. } => clogged(dice),
         Shape { .. } => scripts(dice),
     };
-    TalkPlan { id, client, start, way, destination, caller, target, is_probe: false }
+    TalkPlan { id, entry: entry.entry, start, way, destination, caller, target, is_probe: false }
 }
 
 /// Asks for something and gets it; nothing may go wrong.
-fn probe(id: usize, client: usize, plan: &ClientPlan) -> TalkPlan {
+fn probe(id: usize, entry: &EntryPlan) -> TalkPlan {
     let address = SocketAddr::new(alive(id, 0), PORT);
     let destination =
         Destination { target: TargetAddr { host: address.ip().into(), port: PORT }, alive: vec![address] };
     let caller = Script { ending: Ending::FollowPeer, ..Script::plain(500) };
     let target = Script { begin: Begin::AfterReceiving(500), ..Script::plain(20_000) };
-    let way = Way::Socks(polite(plan));
-    TalkPlan { id, client, start: PROBES, way, destination, caller, target, is_probe: true }
+    let way = Way::Socks(polite(entry));
+    TalkPlan { id, entry: entry.entry, start: PROBES, way, destination, caller, target, is_probe: true }
 }
 
 /// Some words at the beginning, and then nothing any more.
-fn forgotten(id: usize, client: usize, plan: &ClientPlan) -> TalkPlan {
+fn forgotten(id: usize, entry: &EntryPlan) -> TalkPlan {
     let silent = Script { ending: Ending::FollowPeer, ..Script::plain(100) };
-    TalkPlan { caller: silent.clone(), target: silent, ..probe(id, client, plan) }
+    TalkPlan { caller: silent.clone(), target: silent, ..probe(id, entry) }
 }
 
-fn polite(client: &ClientPlan) -> SocksPlan {
+fn polite(entry: &EntryPlan) -> SocksPlan {
     SocksPlan {
-        methods: if client.asks_for_login() { vec![0, 2] } else { vec![0] },
-        login: login(client, true),
+        methods: if entry.asks_for_login { vec![0, 2] } else { vec![0] },
+        login: login(entry, true),
         request: SocksRequest::Connect,
         pipelined: false,
         crumbles: false,
@@ -76,17 +76,17 @@ fn polite(client: &ClientPlan) -> SocksPlan {
     }
 }
 
-fn login(client: &ClientPlan, right: bool) -> Option<(String, String)> {
+fn login(entry: &EntryPlan, right: bool) -> Option<(String, String)> {
     let (name, password) = credentials();
-    client.asks_for_login().then(|| (name, if right { password } else { "abracadabra".to_owned() }))
+    entry.asks_for_login.then(|| (name, if right { password } else { "abracadabra".to_owned() }))
 }
 
-fn way(client: &ClientPlan, dice: &mut Dice) -> Way {
-    if dice.chance(15) {
+fn way(entry: &EntryPlan, dice: &mut Dice) -> Way {
+    if dice.chance(15) && entry.entry != Entry::Server {
         return Way::Command;
     }
-    let mut plan = polite(client);
-    plan.login = login(client, !dice.chance(10));
+    let mut plan = polite(entry);
+    plan.login = login(entry, !dice.chance(10));
     plan.pipelined = dice.chance(15);
     plan.crumbles = dice.chance(25);
     match dice.below(40) {
