@@ -86,16 +86,27 @@ pub(super) fn draw(clients: usize, starts: &[Time], dice: &mut Dice) -> Vec<(Tim
     faults
 }
 
-/// Draws what happens to the processes of providers in particular.
-pub(super) fn draw_restarts(providers: Range<usize>, dice: &mut Dice) -> Vec<(Time, Fault)> {
-    let count = if dice.chance(40) && !providers.is_empty() { dice.between(1, 3) } else { 0 };
-    let restart = |_| {
-        let at = Time::ZERO + dice.duration(Duration::from_secs(1), HEALED.since_start());
-        let host = dice.between(providers.start as u64, providers.end as u64 - 1) as usize;
+/// Draws what happens to one provider in particular, mostly when it is about to be asked for something:
+/// its work is for the others then. `starts`: of the conversations.
+pub(super) fn draw_failover(providers: Range<usize>, starts: &[Time], dice: &mut Dice) -> Vec<(Time, Fault)> {
+    let count = if dice.chance(60) && !providers.is_empty() { dice.between(1, 3) } else { 0 };
+    let host = dice.between(providers.start as u64, providers.end.saturating_sub(1) as u64) as usize;
+    let fault = |_| {
+        let start = dice.pick(starts).since_start();
+        let at = match dice.chance(70) {
+            true => start.saturating_sub(dice.duration(Duration::from_micros(100), Duration::from_secs(2))),
+            false => start + dice.duration(Duration::from_micros(100), Duration::from_secs(2)),
+        };
+        // Every process has come into being by then.
+        let at = Time::ZERO + at.clamp(Duration::from_millis(1), HEALED.since_start());
         let length = dice.duration(Duration::from_millis(1), Duration::from_secs(60)).min(HEALED - at);
-        (at, Fault::Restart { host, exit: exit(length, dice), down: length })
+        let fault = match dice.chance(50) {
+            true => Fault::Suspend { host, length },
+            false => Fault::Restart { host, exit: exit(length, dice), down: length },
+        };
+        (at, fault)
     };
-    (0..count).map(restart).collect()
+    (0..count).map(fault).collect()
 }
 
 /// How a process ends, within `length` if it is asked.

@@ -149,7 +149,13 @@ impl Scenario {
             false => {
                 let starts: Vec<_> = talks.iter().map(|talk| talk.start).collect();
                 let mut faults = faults::draw(clients.len(), &starts, &mut Stream::Faults.dice(seed, 0));
-                faults.extend(faults::draw_restarts(providers(&clients), &mut Stream::Mode.dice(seed, 1)));
+                let dice = &mut Stream::Mode.dice(seed, 1);
+                let failover = faults::draw_failover(providers(&clients), &starts, dice);
+                // Where nothing else goes wrong, nobody may notice that.
+                if !failover.is_empty() && dice.chance(30) {
+                    faults.clear();
+                }
+                faults.extend(failover);
                 faults
             }
         };
