@@ -305,8 +305,13 @@ impl ServerHandle {
     }
 
     /// Removes a token, and with a reverse token its connector tokens. Their clients are cut off.
-    pub fn remove_token(&self, token: Token) {
-        self.engine.requests.put(Request::RemoveToken { token });
+    ///
+    /// # Errors
+    /// [`TokenError::Unknown`] or [`TokenError::Stopped`].
+    pub async fn remove_token(&self, token: Token) -> Result<(), TokenError> {
+        let (answer, answered) = oneshot::channel();
+        self.engine.requests.put(Request::RemoveToken { token, answer });
+        answered.await.unwrap_or(Err(TokenError::Stopped)).map(drop)
     }
 
     /// Numbers of now; zeros if the server has stopped.

@@ -110,7 +110,7 @@ async fn serve_connection<R: Runtime>(
 async fn respond<R: Runtime>(runtime: R, requests: Requests, peer: SocketAddr, request: Question) -> Answer {
     let path = request.uri().path();
     if path != LINK_PATH && !path.starts_with(BELOW_LINK_PATH) {
-        return ask(requests, request).await;
+        return ask(requests, peer, request).await;
     }
     match websocket_key(&request) {
         Some(key) => offer(runtime, requests, peer, request, &key).await,
@@ -119,7 +119,7 @@ async fn respond<R: Runtime>(runtime: R, requests: Requests, peer: SocketAddr, r
 }
 
 /// Lets the engine answer.
-async fn ask(requests: Requests, request: Question) -> Answer {
+async fn ask(requests: Requests, peer: SocketAddr, request: Question) -> Answer {
     let (head, body) = request.into_parts();
     let key = head.headers.get(KEY_HEADER).and_then(|value| str::from_utf8(value.as_bytes()).ok());
     let api_key = key.and_then(|key| Token::new(key).ok());
@@ -130,7 +130,7 @@ async fn ask(requests: Requests, request: Question) -> Answer {
     };
     let (method, path) = (head.method.as_str().to_owned(), head.uri.path().to_owned());
     let (sender, answered) = oneshot::channel();
-    let request = HttpRequest { method, path, api_key, body };
+    let request = HttpRequest { peer, method, path, api_key, body };
     requests.put(Request::Http { request, answer: sender });
     match answered.await {
         Ok(response) => answer(response),

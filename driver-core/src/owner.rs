@@ -216,7 +216,10 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
                 let ticket = self.ticket(Pending::Token(answer));
                 Some(Input::Command(Command::AddToken { ticket, token }))
             }
-            Request::RemoveToken { token } => Some(Input::Command(Command::RemoveToken { token })),
+            Request::RemoveToken { token, answer } => {
+                let ticket = self.ticket(Pending::Token(answer));
+                Some(Input::Command(Command::RemoveToken { ticket, token }))
+            }
             Request::Stats { answer } => {
                 // Fails if nobody waits any more.
                 let _ = answer.send(self.engine.stats());

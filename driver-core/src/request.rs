@@ -37,7 +37,7 @@ pub(crate) enum Request {
     /// The embedder of a server has another token for it.
     AddToken { token: NewToken, answer: oneshot::Sender<Result<AddedToken, TokenError>> },
     /// The embedder of a server wants a token gone.
-    RemoveToken { token: Token },
+    RemoveToken { token: Token, answer: oneshot::Sender<Result<AddedToken, TokenError>> },
     /// The embedder wants numbers.
     Stats { answer: oneshot::Sender<Stats> },
     /// The embedder wants an end.

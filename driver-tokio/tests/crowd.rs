@@ -103,7 +103,7 @@ async fn crowd() {
             let mut stream = visitor.open(target.clone()).await.unwrap();
             stream.write_all(b"x").await.unwrap();
             stream.read_exact(&mut [0]).await.unwrap();
-            server.remove_token(token(&reverse_text));
+            server.remove_token(token(&reverse_text)).await.unwrap();
             let cut = stream.read(&mut [0]).await;
             assert!(cut.is_err(), "a removed token cuts: {cut:?}");
             drop((provider, visitor));

@@ -302,8 +302,10 @@ pub enum Command {
         token: NewToken,
     },
     /// Remove a token from a server, and with a reverse token its connector tokens. Their clients are
-    /// cut off. Nothing happens if there is no such token.
+    /// cut off. Answered by [`Action::AnswerToken`].
     RemoveToken {
+        /// Returned with the answer.
+        ticket: Ticket,
         /// The token.
         token: Token,
     },
@@ -479,11 +481,11 @@ pub enum Action {
         /// Why.
         error: crate::error::OpenError,
     },
-    /// The answer to [`Command::AddToken`].
+    /// The answer to [`Command::AddToken`] and [`Command::RemoveToken`].
     AnswerToken {
         /// The command.
         ticket: Ticket,
-        /// The token that was added, or why not.
+        /// The token that was added or removed, or why not.
         result: Result<AddedToken, TokenError>,
     },
     /// Bind a listener. Answered by [`Input::ListenerOpened`] or [`Input::ListenerFailed`].
@@ -608,6 +610,8 @@ impl fmt::Debug for UpgradeRequest {
 /// `Debug` shows neither key nor path nor body: in all of them may be tokens.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpRequest {
+    /// Who asks.
+    pub peer: SocketAddr,
     /// The method, in capitals as it was sent.
     pub method: String,
     /// The path without the query, still percent-encoded.

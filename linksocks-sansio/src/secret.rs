@@ -103,6 +103,11 @@ impl TokenDigest {
         Some(Self(digest))
     }
 
+    /// A hash that only those can compute who know the key.
+    pub(crate) fn keyed(&self, key: &[u8; 16]) -> [u8; 32] {
+        Sha256::new().chain_update(key).chain_update(self.0).finalize().into()
+    }
+
     /// The text form: 64 lower-case hex digits.
     #[must_use]
     pub fn to_hex(&self) -> String {

@@ -75,17 +75,17 @@ impl ConnectorToken {
     }
 }
 
-/// A token that has been added.
+/// A token that has been added or removed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AddedToken {
     /// The token as given, or as made.
     pub token: Token,
     /// The SOCKS port of a reverse token without connector management. It is open once a provider is
-    /// there, or at once with [`ReverseToken::listen_early`].
+    /// there, or at once with [`ReverseToken::listen_early`]; if the token was removed, it closes.
     pub port: Option<u16>,
 }
 
-/// Why a token can't be added. The texts are those of real servers.
+/// Why a token can't be added or removed. The texts are those of real servers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
 pub enum TokenError {
     /// The text stands for clients without a token.
@@ -100,6 +100,9 @@ pub enum TokenError {
     /// As [`TokenError::Exists`], for a connector token.
     #[error("connector token already exists")]
     ConnectorExists,
+    /// It is no token.
+    #[error("there is no such token")]
+    Unknown,
     /// A connector token without its reverse token.
     #[error("reverse_token is required for connector token")]
     NoReverseToken,

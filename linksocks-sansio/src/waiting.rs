@@ -1,18 +1,27 @@
 //! Wishes that wait for somebody who can fulfil them.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::channel::Origin;
 use crate::relay::{EngineTimer, Relay, Timer, Wish};
 
+/// So many wishes may be over without being noticed.
+const LEFT_OVER: usize = 64;
+
 /// Wishes in the order they came in, each with those whom it waits for.
 #[derive(Debug)]
-pub(crate) struct Waiting<G>(VecDeque<(Origin, Wish, G)>);
+pub(crate) struct Waiting<G> {
+    wishes: BTreeMap<u64, (Origin, Wish, G)>,
+    places: BTreeMap<Origin, u64>,
+    next: u64,
+    /// As soon as there are so many, those are looked for that nobody has any more.
+    sweep_at: usize,
+}
 
 impl<G> Default for Waiting<G> {
     fn default() -> Self {
-        Self(VecDeque::new())
+        Self { wishes: BTreeMap::new(), places: BTreeMap::new(), next: 0, sweep_at: LEFT_OVER }
     }
 }
 
@@ -26,26 +35,37 @@ impl<G> Waiting<G> {
         group: G,
         patience: Duration,
     ) {
+        if self.wishes.len() >= self.sweep_at {
+            let over: Vec<_> =
+                self.places.keys().copied().filter(|origin| !relay.still_wants(*origin)).collect();
+            for origin in over {
+                self.remove(relay, origin);
+            }
+            self.sweep_at = 2 * self.wishes.len() + LEFT_OVER;
+        }
         relay.set_timer(Timer::Engine(EngineTimer::Wanted(origin)), patience);
-        self.0.push_back((origin, wish, group));
+        self.places.insert(origin, self.next);
+        self.wishes.insert(self.next, (origin, wish, group));
+        self.next += 1;
     }
 
     /// Takes the wishes that wait for certain groups and are still wanted.
     pub(crate) fn take(&mut self, relay: &mut Relay, matches: impl Fn(&G) -> bool) -> Vec<(Origin, Wish)> {
-        let (taken, left) = std::mem::take(&mut self.0).into_iter().partition(|(_, _, group)| matches(group));
-        self.0 = left;
-        let taken: VecDeque<_> = taken;
-        for (origin, _, _) in &taken {
-            relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(*origin)));
-        }
-        let wanted = taken.into_iter().filter(|(origin, _, _)| relay.still_wants(*origin));
-        wanted.map(|(origin, wish, _)| (origin, wish)).collect()
+        let matching = self.wishes.values().filter(|(_, _, group)| matches(group));
+        let origins: Vec<_> = matching.map(|(origin, _, _)| *origin).collect();
+        let taken = origins.into_iter().filter_map(|origin| Some((origin, self.remove(relay, origin)?)));
+        let taken: Vec<_> = taken.collect();
+        taken.into_iter().filter(|(origin, _)| relay.still_wants(*origin)).collect()
     }
 
     /// A wish has waited long enough. Whether it was still there.
-    pub(crate) fn expire(&mut self, origin: Origin) -> bool {
-        // Usually it is the first one.
-        let place = self.0.iter().position(|(waiting, _, _)| *waiting == origin);
-        place.and_then(|place| self.0.remove(place)).is_some()
+    pub(crate) fn expire(&mut self, relay: &mut Relay, origin: Origin) -> bool {
+        self.remove(relay, origin).is_some()
+    }
+
+    fn remove(&mut self, relay: &mut Relay, origin: Origin) -> Option<Wish> {
+        relay.timers.cancel(Timer::Engine(EngineTimer::Wanted(origin)));
+        let (_, wish, _) = self.wishes.remove(&self.places.remove(&origin)?)?;
+        Some(wish)
     }
 }

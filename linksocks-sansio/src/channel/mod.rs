@@ -83,6 +83,8 @@ pub(crate) struct Channel {
     pub(crate) phase: Phase,
     /// The other leg, if this is one.
     pub(crate) partner: Option<ChannelKey>,
+    /// Its second leg had to be given up: the next one has another id.
+    pub(crate) rerouted: bool,
     /// The application takes it for open, and the other side has not said so yet (fast open).
     pub(crate) unconfirmed: bool,
     /// What the link has negotiated.

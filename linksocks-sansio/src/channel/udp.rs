@@ -70,6 +70,8 @@ pub(crate) enum Local {
         partner: Option<AssociationKey>,
         /// Dial side: this is the connector's leg.
         side: Side,
+        /// As with [`Channel::rerouted`](super::Channel::rerouted).
+        rerouted: bool,
     },
 }
 

@@ -128,7 +128,7 @@ impl ClientEngine {
     }
 
     fn on_wait_timeout(&mut self, origin: Origin) {
-        if self.waiting.expire(origin) {
+        if self.waiting.expire(&mut self.relay, origin) {
             self.relay.refuse(origin, OpenError::NoLink);
         }
     }
@@ -168,7 +168,7 @@ impl Role for ClientEngine {
     fn apply(&mut self, input: Input) {
         match input {
             Input::Command(Command::Open { ticket, target }) => self.on_open(ticket, target),
-            Input::Command(Command::AddToken { ticket, .. }) => {
+            Input::Command(Command::AddToken { ticket, .. } | Command::RemoveToken { ticket, .. }) => {
                 self.relay.act(Action::AnswerToken { ticket, result: Err(TokenError::NotAServer) });
             }
             Input::Command(Command::Associate { ticket }) => {
@@ -213,7 +213,10 @@ impl Role for ClientEngine {
             EngineTimer::Slot(_) => {}
             EngineTimer::Wanted(origin) => self.on_wait_timeout(origin),
             EngineTimer::Registration => self.register_again(),
-            EngineTimer::Silence(_) | EngineTimer::Listener(_) | EngineTimer::Released(_) => {}
+            EngineTimer::Silence(_)
+            | EngineTimer::Listener(_)
+            | EngineTimer::Port(_)
+            | EngineTimer::Released(_) => {}
         }
     }
 

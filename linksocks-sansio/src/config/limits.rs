@@ -36,10 +36,13 @@ pub struct Limits {
     pub unauthenticated_links: usize,
     /// Links altogether. Default 16 384.
     pub links: usize,
+    /// Links with one token, so that its clients leave some for others. Default 8192.
+    pub links_per_token: usize,
     /// Tokens of a server. Default 65 536.
     pub tokens: usize,
-    /// Connector tokens that one autonomous provider may have added. Default 1024.
-    pub connectors_per_provider: usize,
+    /// Connector tokens that all providers with one reverse token may have added; they come on top of
+    /// [`Limits::tokens`]. Default 1024.
+    pub managed_connectors: usize,
     /// Applications connected to the SOCKS listener, including those not yet served. Default 65 536.
     pub socks_connections: usize,
     /// Connections that a listener accepts ahead. Default 128.
@@ -107,8 +110,9 @@ impl Default for Limits {
             lookups_per_client: 256,
             unauthenticated_links: 256,
             links: 16_384,
+            links_per_token: 8192,
             tokens: 65_536,
-            connectors_per_provider: 1024,
+            managed_connectors: 1024,
             socks_connections: 65_536,
             accept_ahead: 128,
             udp_queue: 1000,

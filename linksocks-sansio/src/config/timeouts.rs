@@ -29,6 +29,8 @@ pub struct Timeouts {
     pub provider_grace: Duration,
     /// How long a SOCKS port stays open after its token has been removed. Default 30 s (real).
     pub listener_linger: Duration,
+    /// Until a SOCKS port of a token that could not be opened is tried again. Default 30 s.
+    pub listener_retry: Duration,
     /// From the start of an attempt until its WebSocket is up. Default 45 s (real).
     pub link_open: Duration,
     /// From an open WebSocket until its authentication and Hello are done. Default 10 s.
@@ -94,6 +96,7 @@ impl Default for Timeouts {
             provider_silence: Duration::from_secs(3),
             provider_grace: Duration::from_secs(60),
             listener_linger: Duration::from_secs(30),
+            listener_retry: Duration::from_secs(30),
             link_open: Duration::from_secs(45),
             authentication: Duration::from_secs(10),
             ping_interval: Duration::from_secs(30),

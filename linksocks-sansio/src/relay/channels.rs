@@ -239,7 +239,8 @@ impl Relay {
         let linger = self.config.timeouts.half_close_linger;
         let Some(channel) = self.channels.get(key) else { return };
         let silent = self.now.saturating_duration_since(channel.last_data);
-        let unheard = channel.unconfirmed || !channel.outbound.is_empty();
+        let is_opening = channel.unconfirmed || matches!(channel.phase, Phase::Connecting(_));
+        let unheard = is_opening || !channel.outbound.is_empty();
         if channel.charged > 0 || unheard || self.is_deaf(channel.link) {
             self.set_timer(Timer::HalfClose(key), linger);
         } else if silent < linger {

@@ -73,11 +73,19 @@ impl Relay {
     pub(super) fn judge_datagram(&mut self, key: AssociationKey, address: TargetAddr, payload: Bytes) {
         let Some(association) = self.associations.get(key) else { return };
         match (self.datagram_rules(association).judge(&address), &address.host) {
-            (Verdict::Allowed, _) => self.send_datagram(self.outlet(key), address, payload),
+            (Verdict::Allowed, _) => self.send_out(key, address, payload),
             (Verdict::NeedsLookup, Host::Name(name)) => {
                 self.send_to_name(key, &name.to_ascii_lowercase(), address.port, &payload);
             }
             (Verdict::Denied | Verdict::NeedsLookup, _) => self.drop_datagrams(key, 1),
+        }
+    }
+
+    /// Sends a datagram that came in by an association where it goes out.
+    fn send_out(&mut self, key: AssociationKey, address: TargetAddr, payload: Bytes) {
+        match self.outlet(key) {
+            Some(outlet) => self.send_datagram(outlet, address, payload),
+            None => self.drop_datagrams(key, 1),
         }
     }
 
@@ -157,7 +165,7 @@ impl Relay {
             return;
         }
         self.confirm_association(key);
-        if self.forward_datagram(key, raw, payload.len()) {
+        if self.forward_datagram(key, raw, payload.len(), &endpoints) {
             return;
         }
         // A single block can only be the one that matters in this direction.
@@ -316,7 +324,7 @@ impl Relay {
             Some(Local::Application(_) | Local::Joined { .. }) => {
                 let Some(association) = self.associations.get(key) else { return };
                 match choose(addresses, port, self.datagram_rules(association)) {
-                    Some(address) => self.send_datagram(self.outlet(key), address.into(), payload.clone()),
+                    Some(address) => self.send_out(key, address.into(), payload.clone()),
                     None => self.drop_datagrams(key, 1),
                 }
             }

@@ -4,13 +4,13 @@
 //! What waits for a leg's link is charged to the link that it came from, so that it is the sender who
 //! is slowed down; windows and ends count hop by hop.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::channels::EOF;
 use super::early::Found;
 use super::opening::Acceptable;
 use super::{Opening, Relay, Timer, Want};
-use crate::channel::{InboundEnd, Leg, Origin, OutboundEnd, Phase, Sealed, Side};
+use crate::channel::{Association, InboundEnd, Leg, Local, Origin, OutboundEnd, Phase, Sealed, Side};
 use crate::error::{ChannelError, OpenError};
 use crate::ids::{ChannelId, ChannelKey, LinkId};
 use crate::socks5::Reply;
@@ -47,12 +47,23 @@ impl Relay {
         }
     }
 
-    /// The id that a channel for `origin` must have: both legs have the same.
-    pub(super) fn id_of(&self, origin: Origin) -> Option<ChannelId> {
-        match origin {
-            Origin::Leg(Leg::Stream(first)) => self.channels.get(first).map(|channel| channel.id),
-            Origin::Leg(Leg::Datagrams(_)) | Origin::Socks(_) | Origin::Http(_) | Origin::Embed(_) => None,
-        }
+    /// The id of a new channel for `origin`. Both legs have the same, so that messages go on as they are;
+    /// but what a provider still says about a leg that was given up must not be taken for another one's.
+    pub(super) fn choose_id(&mut self, link: LinkId, origin: Origin) -> ChannelId {
+        let first = match origin {
+            Origin::Leg(Leg::Stream(first)) => {
+                self.channels.get(first).filter(|channel| !channel.rerouted).map(|channel| channel.id)
+            }
+            Origin::Leg(Leg::Datagrams(first)) => match self.associations.get(first) {
+                Some(Association { local: Local::Joined { rerouted: false, .. }, id, .. }) => Some(*id),
+                _ => None,
+            },
+            Origin::Socks(_) | Origin::Http(_) | Origin::Embed(_) => None,
+        };
+        let is_free = |id: &ChannelId| {
+            self.find_sibling(link, *id).is_none() && self.find_association(link, *id).is_none()
+        };
+        first.filter(is_free).unwrap_or_else(|| self.rng.channel_id())
     }
 
     /// Whether whoever has opened the first leg still waits for the second one.
@@ -118,7 +129,7 @@ impl Relay {
         channel.last_used = self.now;
         channel.received += payload as u64;
         self.totals.bytes_received += payload as u64;
-        self.pass_on(key, Sealed { message: with_our_version(raw), carried: payload });
+        self.pass_on(key, Sealed { message: raw.clone(), carried: payload });
     }
 
     fn pass_on(&mut self, key: ChannelKey, mut sealed: Sealed) {
@@ -126,6 +137,7 @@ impl Relay {
         if let Some(partner) = partner {
             let Some(other) = self.channels.get_mut(partner) else { return };
             other.last_used = self.now;
+            sealed.message = wire::readdress(&sealed.message, other.id);
             let waits = !other.outbound.is_empty() && sealed.message.len() < COPY_BELOW;
             if waits || sealed.message.len() < ALWAYS_COPY_BELOW {
                 sealed.message = Bytes::copy_from_slice(&sealed.message);
@@ -223,16 +235,4 @@ impl Relay {
             None => self.end_writing(partner),
         }
     }
-}
-
-/// A message as we send it. Other programs write other minor versions, which not every peer reads.
-pub(super) fn with_our_version(message: &Bytes) -> Bytes {
-    if message.first() == Some(&wire::VERSION.0) {
-        return message.clone();
-    }
-    let mut message = BytesMut::from(&message[..]);
-    if let Some(version) = message.first_mut() {
-        *version = wire::VERSION.0;
-    }
-    message.freeze()
 }

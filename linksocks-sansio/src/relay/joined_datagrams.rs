@@ -3,11 +3,10 @@
 use bytes::Bytes;
 
 use super::Relay;
-use super::joined::with_our_version;
-use crate::channel::{AssociationPhase, Leg, Local, Sealed, Side};
-use crate::error::{ChannelError, OpenError};
+use crate::channel::{Association, AssociationPhase, Leg, Local, Origin, Sealed, Side};
+use crate::error::ChannelError;
 use crate::ids::{AssociationKey, ChannelId, LinkId};
-use crate::wire::ConnectResponse;
+use crate::wire::{self, ConnectResponse, Endpoints};
 
 impl Relay {
     pub(super) fn add_leg(
@@ -22,16 +21,16 @@ impl Relay {
             // What may go on has been decided on the first leg.
             Side::Socks => Default::default(),
         };
-        self.add_association(link, id, Local::Joined { partner, side }, rules)
+        self.add_association(link, id, Local::Joined { partner, side, rerouted: false }, rules)
     }
 
     /// Asks a provider for the association that a connector wants.
     pub(super) fn open_second_leg(&mut self, link: LinkId, leg: Leg) {
         let Leg::Datagrams(first) = leg else { return };
-        let Some(id) = self.associations.get(first).map(|association| association.id) else { return };
-        if self.find_sibling(link, id).is_some() || self.find_association(link, id).is_some() {
-            return self.refuse_leg(leg, OpenError::Connect(ChannelError::Duplicate));
+        if !self.is_routing_datagrams(first) {
+            return;
         }
+        let id = self.choose_id(link, Origin::Leg(leg));
         let second = self.add_leg(link, id, Side::Socks, Some(first));
         self.set_partner(first, Some(second));
         self.request_association(link, second, id);
@@ -39,8 +38,12 @@ impl Relay {
 
     /// The second leg is given up, and the first looks for another one.
     pub(super) fn disjoin(&mut self, first: AssociationKey, second: AssociationKey) {
-        self.set_partner(first, None);
         self.set_partner(second, None);
+        if let Some(Association { local: Local::Joined { partner, rerouted, .. }, .. }) =
+            self.associations.get_mut(first)
+        {
+            (*partner, *rerouted) = (None, true);
+        }
     }
 
     fn set_partner(&mut self, key: AssociationKey, new: Option<AssociationKey>) {
@@ -77,26 +80,34 @@ impl Relay {
         }
     }
 
-    /// Passes a datagram of a leg on as it came, unless rules ask for its target. Whether it is done
-    /// with.
-    pub(super) fn forward_datagram(&mut self, key: AssociationKey, raw: &Bytes, payload: usize) -> bool {
+    /// A datagram of a leg has come. Passes it on as it came, unless its target has to be judged or it is
+    /// of a form that not every peer reads. Whether it is done with.
+    pub(super) fn forward_datagram(
+        &mut self,
+        key: AssociationKey,
+        raw: &Bytes,
+        payload: usize,
+        endpoints: &Endpoints,
+    ) -> bool {
         let now = self.now;
         let Some(association) = self.associations.get_mut(key) else { return true };
-        let Local::Joined { partner, side } = association.local else { return false };
+        let Local::Joined { partner, side, .. } = association.local else { return false };
         association.last_datagram = now;
         association.received += 1;
-        if side == Side::Dial && !association.rules.is_empty() {
-            return false;
-        }
         self.totals.datagrams_received += 1;
         self.totals.bytes_received += payload as u64;
-        match partner {
+        let is_judged = side == Side::Dial && !association.rules.is_empty();
+        let Some(partner) = partner else {
+            self.drop_datagrams(key, 1);
+            return true;
+        };
+        if is_judged || matches!(endpoints, Endpoints::One(_)) {
+            return false;
+        }
+        if let Some(id) = self.associations.get(partner).map(|association| association.id) {
             // A slice would pin the whole buffer that the WebSocket layer has read it into.
-            Some(partner) => {
-                let message = with_our_version(&Bytes::copy_from_slice(raw));
-                self.queue_datagram(partner, Sealed { message, carried: payload });
-            }
-            None => self.drop_datagrams(key, 1),
+            let message = wire::readdress(&Bytes::copy_from_slice(raw), id);
+            self.queue_datagram(partner, Sealed { message, carried: payload });
         }
         true
     }
@@ -107,9 +118,12 @@ impl Relay {
         association.is_some_and(|association| matches!(association.local, Local::Joined { .. }))
     }
 
-    /// Where datagrams go out that come in by an association.
-    pub(super) fn outlet(&self, key: AssociationKey) -> AssociationKey {
-        self.associations.get(key).and_then(|association| association.partner()).unwrap_or(key)
+    /// Where datagrams go out that come in by an association, as far as that is known.
+    pub(super) fn outlet(&self, key: AssociationKey) -> Option<AssociationKey> {
+        match self.associations.get(key)?.local {
+            Local::Joined { partner, .. } => partner,
+            Local::Application(_) | Local::Targets { .. } => Some(key),
+        }
     }
 
     /// The other leg is gone.

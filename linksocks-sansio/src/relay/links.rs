@@ -22,6 +22,7 @@ pub(crate) mod close_code {
     pub(crate) const POLICY_VIOLATION: u16 = 1008;
     pub(crate) const MESSAGE_TOO_BIG: u16 = 1009;
     pub(crate) const SERVICE_RESTART: u16 = 1012;
+    pub(crate) const TRY_AGAIN_LATER: u16 = 1013;
 }
 
 /// The smallest window that makes sense; a Hello that grants less is malformed.
@@ -323,7 +324,7 @@ impl Relay {
             return;
         }
         if matches!(link.end, LinkEnd::Server { .. }) {
-            self.reroute(id);
+            self.reroute_all(id);
         }
         let Some(link) = self.links.get_mut(id) else { return };
         let opening = link.phase == LinkPhase::Opening;

@@ -48,7 +48,6 @@ use crate::io::{Action, Command, Input, Output};
 use crate::link::{Link, LinkEnd, ReceiveBudget};
 use crate::rng::EngineRng;
 use crate::secret::Credentials;
-use crate::server::Provider;
 use crate::socks5::Handshake;
 use crate::stats::Stats;
 use crate::timer::{Due, TimerQueue};
@@ -152,10 +151,22 @@ pub(crate) enum EngineTimer {
     Silence(LinkId),
     /// A SOCKS port without a token closes.
     Listener(ListenerId),
+    /// A SOCKS port that could not be opened is to be tried again.
+    Port(TokenId),
     /// A provider must have come back.
-    Released(Provider),
+    Released(Owner),
     /// The connector tokens of a provider may be free now.
     Registration,
+}
+
+impl EngineTimer {
+    /// As [`Timer::blames_others`].
+    fn blames_others(self) -> bool {
+        match self {
+            Self::Wanted(_) | Self::Silence(_) | Self::Released(_) => true,
+            Self::Slot(_) | Self::Listener(_) | Self::Port(_) | Self::Registration => false,
+        }
+    }
 }
 
 impl Timer {
@@ -182,8 +193,8 @@ impl Timer {
             | Self::HeldData(_)
             | Self::Batch(_)
             | Self::DialStagger(_)
-            | Self::Shutdown
-            | Self::Engine(_) => false,
+            | Self::Shutdown => false,
+            Self::Engine(timer) => timer.blames_others(),
         }
     }
 }
@@ -260,7 +271,7 @@ struct Ends {
 
 /// A channel that is being opened for an application.
 #[derive(Clone, Copy, Debug)]
-enum Opening {
+pub(crate) enum Opening {
     Stream(ChannelKey),
     Datagrams(AssociationKey),
 }

@@ -25,15 +25,7 @@ impl Relay {
 
     /// Asks the peer of `link` to connect to `target`.
     pub(crate) fn open_channel(&mut self, link: LinkId, origin: Origin, target: TargetAddr) {
-        let id = match self.id_of(origin) {
-            Some(id)
-                if self.find_sibling(link, id).is_some() || self.find_association(link, id).is_some() =>
-            {
-                return self.refuse(origin, OpenError::Connect(ChannelError::Duplicate));
-            }
-            Some(id) => id,
-            None => self.rng.channel_id(),
-        };
+        let id = self.choose_id(link, origin);
         let host = target.wire_host().into_owned();
         let length = host.len();
         let request = ConnectRequest::Tcp { address: host, port: target.port };
@@ -42,8 +34,8 @@ impl Relay {
             (Ok(connect), true) => {
                 let key = self.add_channel(link, id, Side::Socks, target, Phase::Connecting(origin));
                 self.send_control(link, connect);
-                self.bind_session(origin, Opening::Stream(key));
                 self.set_timer(Timer::Response(key), self.config.timeouts.response);
+                self.bind_session(origin, Opening::Stream(key));
                 if let (true, Origin::Socks(socket)) = (self.config.fast_open, origin) {
                     self.open_fast(key, socket);
                 }
@@ -55,9 +47,14 @@ impl Relay {
         self.refuse(origin, refusal);
     }
 
+    /// Whether a link may have one more channel. Those that are over for the peer and still have bytes
+    /// that wait count as well.
     pub(super) fn has_room(&self, link: LinkId) -> bool {
         let limit = self.config.limits.channels_per_link;
-        self.links.get(link).is_some_and(|link| link.channels.len() + link.associations.len() < limit)
+        self.links.get(link).is_some_and(|link| {
+            let streams = link.channels.len().max(link.budget.members().len());
+            streams + link.associations.len() < limit
+        })
     }
 
     pub(super) fn add_channel(
@@ -77,6 +74,7 @@ impl Relay {
             target,
             phase,
             partner: None,
+            rerouted: false,
             unconfirmed: false,
             extensions: link.map(|link| link.extensions).unwrap_or_default(),
             inbound: Inbound::default(),

@@ -31,7 +31,11 @@ impl AllRules<'_> {
 impl Relay {
     /// Sets what the clients of a token may ask for.
     pub(crate) fn set_policy(&mut self, token: TokenId, rules: AccessRules) {
-        self.policies.insert(token, Arc::new(rules));
+        if rules.is_empty() {
+            self.forget_policy(token);
+        } else {
+            self.policies.insert(token, Arc::new(rules));
+        }
     }
 
     pub(crate) fn forget_policy(&mut self, token: TokenId) {

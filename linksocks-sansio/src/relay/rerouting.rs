@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Relay, SocketOwner, Want};
-use crate::channel::{Application, AssociationPhase, Channel, Leg, Local, Origin, Phase, Sender};
+use super::{Opening, Relay, SocketOwner, Want};
+use crate::channel::{Application, AssociationPhase, Channel, Leg, Local, Origin, Phase, Sender, Side};
 use crate::error::{ChannelError, LinkError, SessionError};
 use crate::ids::{AssociationKey, ChannelKey, LinkId, TokenId};
 use crate::link::{Link, LinkEnd};
@@ -29,21 +29,33 @@ impl Relay {
         }
     }
 
-    /// Whether the peer of a link has not answered everything that it was asked for.
-    pub(crate) fn awaits_answers(&self, id: LinkId) -> bool {
-        let Some(link) = self.links.get(id) else { return false };
-        let is_connecting =
-            |key| self.channels.get(key).is_some_and(|channel| matches!(channel.phase, Phase::Connecting(_)));
-        let is_opening = |key| {
-            let association = self.associations.get(key);
-            association.is_some_and(|association| association.phase == AssociationPhase::Opening)
-        };
-        link.channels.values().any(|key| is_connecting(*key))
-            || link.associations.values().any(|key| is_opening(*key))
+    /// What the peer of a link has been asked for and has not answered, and for whom.
+    pub(crate) fn unanswered(&self, id: LinkId) -> impl Iterator<Item = (Opening, Origin)> {
+        let link = self.links.get(id);
+        let channels = link.into_iter().flat_map(|link| link.channels.values());
+        let streams = channels.filter_map(|key| match self.channels.get(*key)?.phase {
+            Phase::Connecting(origin) => Some((Opening::Stream(*key), origin)),
+            Phase::Dialing(_) | Phase::Open(_) | Phase::Routing | Phase::Joined | Phase::SendingRest => None,
+        });
+        let associations = link.into_iter().flat_map(|link| link.associations.values());
+        let datagrams = associations.filter_map(|key| {
+            let association = self.associations.get(*key)?;
+            let origin = match &association.local {
+                _ if association.phase != AssociationPhase::Opening => return None,
+                Local::Joined { partner: Some(first), side: Side::Socks, .. } => {
+                    Origin::Leg(Leg::Datagrams(*first))
+                }
+                Local::Application(application) => application.origin,
+                Local::Joined { .. } | Local::Targets { .. } => return None,
+            };
+            Some((Opening::Datagrams(*key), origin))
+        });
+        streams.chain(datagrams)
     }
 
-    /// Whether a ping has been unanswered for so long, and nothing else was heard since.
-    pub(crate) fn is_silent(&self, id: LinkId, patience: Duration) -> bool {
+    /// Whether a ping has been unanswered for too long, and nothing else was heard since.
+    pub(crate) fn is_silent(&self, id: LinkId) -> bool {
+        let patience = self.config.timeouts.provider_silence;
         let Some(link) = self.links.get(id).filter(|link| !link.is_deaf()) else { return false };
         let keep_alive = &link.keep_alive;
         keep_alive.ping_sent.is_some_and(|sent| {
@@ -73,19 +85,22 @@ impl Relay {
     }
 
     /// Asks for everything anew that the peer of a link has been asked for and has not answered.
-    pub(crate) fn reroute(&mut self, id: LinkId) {
-        let Some(link) = self.links.get(id).filter(|_| !self.is_shutting_down()) else { return };
-        let channels: Vec<_> = link.channels.values().copied().collect();
-        let associations: Vec<_> = link.associations.values().copied().collect();
-        for key in channels {
-            self.reroute_channel(key);
-        }
-        for key in associations {
-            self.reroute_association(key);
+    pub(super) fn reroute_all(&mut self, id: LinkId) {
+        if !self.is_shutting_down() {
+            for (opening, _) in self.unanswered(id).collect::<Vec<_>>() {
+                self.reroute(opening);
+            }
         }
     }
 
-    /// Whether that is possible.
+    /// Asks for something anew, if that is still possible.
+    pub(crate) fn reroute(&mut self, opening: Opening) -> bool {
+        match opening {
+            Opening::Stream(key) => self.reroute_channel(key),
+            Opening::Datagrams(key) => self.reroute_association(key),
+        }
+    }
+
     fn reroute_channel(&mut self, key: ChannelKey) -> bool {
         let Some(Channel { phase: Phase::Connecting(origin), sent: 0, target, .. }) = self.channels.get(key)
         else {
@@ -109,7 +124,7 @@ impl Relay {
         channel.partner = None;
         let messages = channel.outbound.take_messages();
         if let Some(channel) = self.channels.get_mut(first) {
-            (channel.partner, channel.write_shut) = (None, false);
+            (channel.partner, channel.write_shut, channel.rerouted) = (None, false, true);
             for message in messages {
                 self.totals.send_queued -= message.message.len();
                 channel.inbound.hold(message);
@@ -128,14 +143,13 @@ impl Relay {
         }
     }
 
-    /// Whether that is possible.
     fn reroute_association(&mut self, key: AssociationKey) -> bool {
         let Some(association) = self.associations.get(key) else { return false };
         if association.phase != AssociationPhase::Opening {
             return false;
         }
         let (origin, sender) = match &association.local {
-            Local::Joined { partner: Some(first), .. } => {
+            Local::Joined { partner: Some(first), side: Side::Socks, .. } => {
                 let first = *first;
                 self.disjoin(first, key);
                 (Origin::Leg(Leg::Datagrams(first)), Reply::NO_ADDRESS)
@@ -143,7 +157,7 @@ impl Relay {
             Local::Application(Application { origin, sender: Sender::Expected(ip, port), .. }) => {
                 (*origin, SocketAddr::new(*ip, port.unwrap_or_default()))
             }
-            Local::Joined { partner: None, .. } | Local::Application(_) | Local::Targets { .. } => {
+            Local::Joined { .. } | Local::Application(_) | Local::Targets { .. } => {
                 return false;
             }
         };

@@ -66,7 +66,7 @@ impl Relay {
         listener
     }
 
-    /// A SOCKS port has another owner.
+    /// A SOCKS port has another owner. Applications that the old one has let in have to ask again.
     pub(crate) fn hand_over_listener(
         &mut self,
         id: ListenerId,
@@ -75,6 +75,27 @@ impl Relay {
     ) {
         if let Some(listener) = self.listeners.get_mut(id) {
             (listener.credentials, listener.rules) = (credentials.map(Arc::new), Arc::new(rules));
+        }
+        for socket in self.sockets.ids() {
+            if self.sockets.get(socket).is_some_and(|socket| socket.listener == Some(id)) {
+                self.turn_away(socket);
+            }
+        }
+    }
+
+    /// Resets the connection of an application that has no channel yet, or several, one after the other.
+    fn turn_away(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.get_mut(id) else { return };
+        if !matches!(socket.owner, SocketOwner::Socks(_) | SocketOwner::Http(_)) {
+            return;
+        }
+        let owner = std::mem::replace(&mut socket.owner, SocketOwner::Closing);
+        self.timers.cancel(Timer::Handshake(id));
+        self.act(Action::Reset { socket: id });
+        if let SocketOwner::Socks(session) = owner {
+            self.on_socks_failed(&session, SocketError::Reset);
+        } else if let SocketOwner::Http(session) = owner {
+            self.on_http_failed(&session, SocketError::Reset);
         }
     }
 

@@ -1,15 +1,15 @@
 //! What the HTTP API does.
 
 use super::ServerEngine;
+use super::attempts::Door;
 use super::registry::Kind;
 use crate::http::admin::{self, AdminRequest, ServerStatus, TokenStatus};
-use crate::ids::TokenId;
 use crate::io::{HttpRequest, HttpResponse};
 use crate::token::NewToken;
 
 impl ServerEngine {
     pub(super) fn answer_http(&mut self, request: &HttpRequest) -> HttpResponse {
-        let request = match admin::route(request, &self.api_keys) {
+        let request = match self.authorize(request) {
             Ok(request) => request,
             Err(response) => return response,
         };
@@ -18,10 +18,7 @@ impl ServerEngine {
                 let manages = matches!(&token, NewToken::Reverse(reverse) if reverse.manage_connectors);
                 admin::added(&self.add_token(token), manages)
             }
-            AdminRequest::Remove { token } => {
-                let existed = self.remove_token(&token);
-                admin::removed(&token, existed)
-            }
+            AdminRequest::Remove { token } => admin::removed(&token, &self.remove_token(token.clone())),
             AdminRequest::Status => admin::status(&self.status()),
             AdminRequest::Access => {
                 admin::access(&self.relay.config.entry_rules, &self.relay.config.dial_rules)
@@ -35,29 +32,41 @@ impl ServerEngine {
         }
     }
 
+    /// Reads a request, unless too many wrong keys have come from where it comes from.
+    fn authorize(&mut self, request: &HttpRequest) -> Result<AdminRequest, HttpResponse> {
+        let (address, now) = (request.peer.ip(), self.relay.now);
+        let is_valid = admin::is_authorized(request, &self.api_keys);
+        if request.api_key.is_some() && !self.api_keys.is_empty() {
+            if !self.attempts.allows(address, is_valid.then_some(Door::Api), now) {
+                return Err(admin::too_many_failures());
+            }
+            if is_valid {
+                self.attempts.on_success(address, Door::Api, now);
+            } else {
+                self.attempts.on_failure(address, now);
+            }
+        }
+        admin::route(request, &self.api_keys)
+    }
+
     fn status(&self) -> ServerStatus<'_> {
         let tokens = self.registry.iter().filter_map(|(id, entry)| {
             let token = &entry.token;
             Some(match &entry.kind {
-                Kind::Forward => TokenStatus::Forward { token, clients: self.count_clients(id) },
+                Kind::Forward => TokenStatus::Forward { token, clients: self.clients.count(id) },
                 Kind::Reverse(reverse) => TokenStatus::Reverse {
                     token,
-                    clients: self.count_clients(id),
+                    clients: self.clients.count(id),
                     port: reverse.port,
                     connectors: self
                         .registry
                         .connectors(id)
-                        .filter_map(|(connector, _)| Some(&self.registry.get(connector)?.token))
+                        .filter_map(|connector| Some(&self.registry.get(connector)?.token))
                         .collect(),
                 },
                 Kind::Connector(_) => return None,
             })
         });
         ServerStatus { tokens: tokens.collect() }
-    }
-
-    fn count_clients(&self, token: TokenId) -> usize {
-        let links = self.relay.links.iter().filter(|(id, _)| self.clients.contains_key(id));
-        links.filter(|(_, link)| link.owner.is_some_and(|(owner, _)| owner == token)).count()
     }
 }

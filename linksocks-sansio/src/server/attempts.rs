@@ -1,4 +1,4 @@
-//! Failed logins, counted by address: whoever guesses tokens has to take his time.
+//! Failed logins, counted by address: whoever guesses tokens or keys has to take his time.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,8 +17,17 @@ const REFILL: Duration = Duration::from_secs(2);
 /// The most addresses that are remembered; beyond it the one that failed longest ago is forgotten.
 const ADDRESSES: usize = 8192;
 
-/// The most tokens that are remembered per address.
+/// The most ways in that are remembered per address.
 const KNOWN: usize = 4;
+
+/// What opens for whoever knows the right words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// A link with this token.
+    Token(TokenId),
+    /// The HTTP API.
+    Api,
+}
 
 /// Failed logins of all addresses.
 #[derive(Debug, Default)]
@@ -29,9 +38,9 @@ struct Attempt {
     failures: u32,
     /// When `failures` was right.
     since: Instant,
-    /// Tokens that clients from here have used. Behind one address there may be many clients, and one
-    /// that fails must not lock the others out.
-    known: SmallVec<[TokenId; KNOWN]>,
+    /// Ways in that were found from here. Behind one address there may be many clients, and one that
+    /// fails must not lock the others out.
+    known: SmallVec<[Door; KNOWN]>,
 }
 
 impl Attempt {
@@ -44,11 +53,11 @@ impl Attempt {
 }
 
 impl Attempts {
-    /// Whether a login from `address` is to be judged at all. `token`: the one that it would be for.
-    pub(super) fn allows(&mut self, address: IpAddr, token: Option<TokenId>, now: Instant) -> bool {
+    /// Whether an attempt from `address` is to be judged at all. `door`: what it would open.
+    pub(super) fn allows(&mut self, address: IpAddr, door: Option<Door>, now: Instant) -> bool {
         let Some(attempt) = self.0.get_mut(&network(address)) else { return true };
         attempt.settle(now);
-        attempt.failures < BURST || token.is_some_and(|token| attempt.known.contains(&token))
+        attempt.failures < BURST || door.is_some_and(|door| attempt.known.contains(&door))
     }
 
     pub(super) fn on_failure(&mut self, address: IpAddr, now: Instant) {
@@ -57,13 +66,13 @@ impl Attempts {
         attempt.failures = (attempt.failures + 1).min(BURST);
     }
 
-    pub(super) fn on_success(&mut self, address: IpAddr, token: TokenId, now: Instant) {
+    pub(super) fn on_success(&mut self, address: IpAddr, door: Door, now: Instant) {
         let known = &mut self.entry(address, now).known;
-        if !known.contains(&token) {
+        if !known.contains(&door) {
             if known.len() == KNOWN {
                 known.remove(0);
             }
-            known.push(token);
+            known.push(door);
         }
     }
 
@@ -87,7 +96,7 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::{Attempts, BURST, REFILL};
+    use super::{Attempts, BURST, Door, REFILL};
     use crate::ids::TokenId;
     use crate::tests::epoch;
 
@@ -95,13 +104,16 @@ mod tests {
     fn an_address_that_fails_too_often_has_to_wait() {
         let (mut attempts, now) = (Attempts::default(), epoch());
         let (guesser, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        attempts.on_success(guesser, TokenId(7), now);
+        attempts.on_success(guesser, Door::Token(TokenId(7)), now);
         for _ in 0..BURST {
-            assert!(attempts.allows(guesser, Some(TokenId(1)), now));
+            assert!(attempts.allows(guesser, Some(Door::Token(TokenId(1))), now));
             attempts.on_failure(guesser, now);
         }
-        assert!(!attempts.allows(guesser, Some(TokenId(1)), now));
-        assert!(attempts.allows(guesser, Some(TokenId(7)), now), "its neighbours are not locked out");
+        assert!(!attempts.allows(guesser, Some(Door::Token(TokenId(1))), now));
+        assert!(
+            attempts.allows(guesser, Some(Door::Token(TokenId(7))), now),
+            "its neighbours are not locked out"
+        );
         assert!(attempts.allows(other, None, now));
         assert!(attempts.allows(guesser, None, now + REFILL));
         attempts.on_failure(guesser, now + REFILL);

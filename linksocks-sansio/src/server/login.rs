@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use uuid::Uuid;
 
 use super::ServerEngine;
-use super::providers::{Group, Provider};
+use super::attempts::Door;
+use super::clients::Client;
 use super::registry::Kind;
 use crate::error::LinkError;
-use crate::event::{ClientKind, Event};
+use crate::event::Event;
 use crate::ids::{InstanceId, LinkId, Ticket, TokenId};
 use crate::io::{Action, UpgradeRequest};
 use crate::link::{Extensions, LinkEnd};
-use crate::relay::{Ending, Login, Timer, close_code};
+use crate::relay::{Ending, Login, Owner, Timer, close_code};
 use crate::secret::TokenDigest;
 use crate::url::LINK_PATH;
 use crate::wire::{Auth, AuthResponse, Message};
@@ -24,28 +25,10 @@ const INVALID_TOKEN: &str = "invalid token";
 const INVALID_AUTH: &str = "invalid auth message";
 
 /// What a client is told whose address has failed too often.
-const TOO_MANY_FAILURES: &str = "too many failed logins from this address; try again later";
+pub(super) const TOO_MANY_FAILURES: &str = "too many failed logins from this address; try again later";
 
-/// What a client may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Client {
-    /// We connect to targets for it.
-    Forward,
-    /// It connects to targets for others.
-    Provider(Provider),
-    /// Others connect to targets for it.
-    Connector(Group),
-}
-
-impl Client {
-    pub(super) fn kind(self) -> ClientKind {
-        match self {
-            Self::Forward => ClientKind::Forward,
-            Self::Provider(_) => ClientKind::Provider,
-            Self::Connector(_) => ClientKind::Connector,
-        }
-    }
-}
+/// What a client is told for whose token there are enough links.
+const TOO_MANY_LINKS: &str = "too many links with this token";
 
 impl ServerEngine {
     pub(super) fn on_offer(&mut self, ticket: Ticket, request: &UpgradeRequest) {
@@ -59,16 +42,20 @@ impl ServerEngine {
         };
         let login = self.judge_query(&request.query);
         let token = login.as_ref().and_then(|login| login.as_ref().ok()).map(|(token, _)| *token);
-        let now = self.relay.now;
+        let (address, now) = (request.peer.ip(), self.relay.now);
         let rejection = rejection
             .or_else(|| {
-                let allowed = self.attempts.allows(request.peer.ip(), token, now);
+                let allowed = self.attempts.allows(address, token.map(Door::Token), now);
                 (!allowed).then_some((429, TOO_MANY_FAILURES))
             })
-            .or_else(|| self.relay.check_link_limits(token.is_some()).err().map(|reason| (503, reason)));
+            .or_else(|| self.check_limits(token).err().map(|reason| (503, reason)));
         if let Some((status, reason)) = rejection {
             self.relay.act(Action::RejectLink { ticket, status, reason });
             return;
+        }
+        if let Some(Err(_)) = login {
+            // Now, not when the client is told: many links can be tried at once.
+            self.attempts.on_failure(address, now);
         }
         let offered = request.extensions.as_deref().map(Extensions::parse).unwrap_or_default();
         let accepted = offered.and(Extensions::from_config(&self.relay.config));
@@ -78,6 +65,16 @@ impl ServerEngine {
         }
         self.relay.set_timer(Timer::LinkLogin(link), self.relay.config.timeouts.authentication);
         self.relay.act(Action::AcceptLink { ticket, link, extensions: accepted.header() });
+    }
+
+    /// Whether there may be one more link, with a valid token or none so far.
+    fn check_limits(&self, token: Option<TokenId>) -> Result<(), &'static str> {
+        self.relay.check_link_limits(token.is_some())?;
+        if token.is_some_and(|token| self.has_enough_links(token)) { Err(TOO_MANY_LINKS) } else { Ok(()) }
+    }
+
+    fn has_enough_links(&self, token: TokenId) -> bool {
+        self.clients.count(token) >= self.relay.config.limits.links_per_token
     }
 
     /// Reads a login from the query of the URL. `None`: there is none, an Auth message must come.
@@ -125,12 +122,19 @@ impl ServerEngine {
 
     pub(super) fn on_auth(&mut self, id: LinkId, message: &Message) {
         let login = if let Message::Auth(auth) = message { self.judge_auth(auth) } else { Err(INVALID_AUTH) };
-        let (token, now) = (login.as_ref().ok().map(|(token, _)| *token), self.relay.now);
-        let allowed = self.peer_of(id).is_none_or(|address| self.attempts.allows(address, token, now));
-        self.finish_login(id, if allowed { login } else { Err(TOO_MANY_FAILURES) });
+        let door = login.as_ref().ok().map(|(token, _)| Door::Token(*token));
+        let now = self.relay.now;
+        let Some(address) = self.peer_of(id) else { return };
+        if !self.attempts.allows(address, door, now) {
+            return self.finish_login(id, Err(TOO_MANY_FAILURES));
+        }
+        if login.is_err() {
+            self.attempts.on_failure(address, now);
+        }
+        self.finish_login(id, login);
     }
 
-    fn peer_of(&self, id: LinkId) -> Option<IpAddr> {
+    pub(super) fn peer_of(&self, id: LinkId) -> Option<IpAddr> {
         match self.relay.links.get(id)?.end {
             LinkEnd::Server { peer } => Some(peer.ip()),
             LinkEnd::Client { .. } => None,
@@ -142,23 +146,22 @@ impl ServerEngine {
         let (LinkEnd::Server { peer }, extensions) = (link.end, link.extensions) else { return };
         // The token may have been removed since the offer.
         let login = login.and_then(|owner| Ok((owner, self.client(owner).ok_or(INVALID_TOKEN)?)));
-        let now = self.relay.now;
         match login {
+            Ok(((token, _), _)) if self.has_enough_links(token) => {
+                // No AuthResponse: a client would take its token for wrong and give up.
+                let error = LinkError::Rejected(TOO_MANY_LINKS.to_owned());
+                self.relay.end_link(id, error, Ending::Close(close_code::TRY_AGAIN_LATER));
+            }
             Ok((owner, client)) => {
-                self.attempts.on_success(peer.ip(), owner.0, now);
-                self.clients.insert(id, client);
+                self.attempts.on_success(peer.ip(), Door::Token(owner.0), self.relay.now);
+                self.clients.insert(id, owner.0, client);
                 self.relay.send_prelude(id, AuthResponse::Success { assigned: None }.encode());
                 self.relay.set_owner(id, owner);
-                self.relay.tell(Event::ClientAuthenticated {
-                    link: id,
-                    peer,
-                    kind: client.kind(),
-                    extensions,
-                });
+                let kind = client.kind();
+                self.relay.tell(Event::ClientAuthenticated { link: id, peer, kind, extensions });
                 self.relay.link_authenticated(id);
             }
             Err(text) => {
-                self.attempts.on_failure(peer.ip(), now);
                 self.relay.send_auth_failure(id, text);
                 let error = LinkError::Rejected(text.to_owned());
                 self.relay.end_link(id, error, Ending::Close(close_code::POLICY_VIOLATION));
@@ -167,13 +170,11 @@ impl ServerEngine {
     }
 
     /// What the owner of a link may do.
-    fn client(&self, (token, instance): (TokenId, InstanceId)) -> Option<Client> {
-        Some(match self.registry.get(token)?.kind {
+    pub(super) fn client(&self, owner: Owner) -> Option<Client> {
+        Some(match self.registry.get(owner.0)?.kind {
             Kind::Forward => Client::Forward,
-            Kind::Reverse(_) => Client::Provider(Provider { reverse: token, instance }),
-            Kind::Connector(connector) => {
-                Client::Connector(Group { reverse: connector.reverse, provider: connector.provider })
-            }
+            Kind::Reverse(_) => Client::Provider(owner.into()),
+            Kind::Connector(group) => Client::Connector(group),
         })
     }
 }

@@ -3,6 +3,7 @@
 
 mod api;
 mod attempts;
+mod clients;
 mod login;
 mod ports;
 mod providers;
@@ -10,14 +11,12 @@ mod registry;
 mod routing;
 mod tokens;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
 use self::attempts::Attempts;
-use self::login::Client;
+use self::clients::Clients;
 use self::ports::Ports;
-pub(crate) use self::providers::Provider;
 use self::providers::{Group, Providers};
 use self::registry::Registry;
 use crate::config::ServerConfig;
@@ -40,8 +39,7 @@ pub struct ServerEngine {
     relay: Relay,
     registry: Registry,
     attempts: Attempts,
-    /// What each logged-in link may do.
-    clients: BTreeMap<LinkId, Client>,
+    clients: Clients,
     providers: Providers,
     /// Wishes that wait for a provider.
     waiting: Waiting<Group>,
@@ -56,12 +54,13 @@ impl ServerEngine {
     /// can't be added are left out, with an [`Event::TokenRefused`].
     #[must_use]
     pub fn new(config: ServerConfig, seed: [u8; 32], now: Instant) -> Self {
-        let limit = config.relay.limits.tokens;
+        let mut relay = Relay::new(config.relay, seed, now, close_code::SERVICE_RESTART);
+        let registry = Registry::new(&relay.config.limits, config.port_pool, &mut relay.rng);
         let mut server = Self {
-            relay: Relay::new(config.relay, seed, now, close_code::SERVICE_RESTART),
-            registry: Registry::new(limit, config.port_pool),
+            relay,
+            registry,
             attempts: Attempts::default(),
-            clients: BTreeMap::new(),
+            clients: Clients::default(),
             providers: Providers::default(),
             waiting: Waiting::default(),
             ports: Ports::default(),
@@ -79,8 +78,8 @@ impl ServerEngine {
 
 /// Adds the tokens of a configuration to nothing.
 pub(crate) fn check_tokens(config: &ServerConfig) -> Result<(), TokenError> {
-    let mut registry = Registry::new(config.relay.limits.tokens, config.port_pool.clone());
     let mut rng = EngineRng::new([0; 32]);
+    let mut registry = Registry::new(&config.relay.limits, config.port_pool.clone(), &mut rng);
     config.tokens.iter().try_for_each(|token| registry.add(&mut rng, token.clone()).map(drop))
 }
 
@@ -99,8 +98,9 @@ impl Role for ServerEngine {
                 let result = self.add_token(token);
                 self.relay.act(Action::AnswerToken { ticket, result });
             }
-            Input::Command(Command::RemoveToken { token }) => {
-                self.remove_token(&token);
+            Input::Command(Command::RemoveToken { ticket, token }) => {
+                let result = self.remove_token(token);
+                self.relay.act(Action::AnswerToken { ticket, result });
             }
             Input::LinkOffered { ticket, request } => self.on_offer(ticket, &request),
             Input::HttpRequest { ticket, request } => {
@@ -126,7 +126,8 @@ impl Role for ServerEngine {
             EngineTimer::Wanted(origin) => self.on_wait_timeout(origin),
             EngineTimer::Silence(link) => self.on_watch(link),
             EngineTimer::Listener(listener) => self.close_port(listener),
-            EngineTimer::Released(provider) => self.on_released(provider),
+            EngineTimer::Port(token) => self.open_port(token),
+            EngineTimer::Released(provider) => self.on_released(provider.into()),
             EngineTimer::Slot(_) | EngineTimer::Registration => {}
         }
     }

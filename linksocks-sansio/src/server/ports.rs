@@ -83,13 +83,16 @@ impl ServerEngine {
         }
     }
 
-    /// The next provider that joins is the next occasion.
+    /// The next provider that joins is the next occasion, or a later time.
     pub(super) fn on_listen_failed(&mut self, listener: ListenerId, error: SocketError) {
-        if let Some(port) = self.ports.0.remove(&listener) {
-            self.relay.timers.cancel(Timer::Engine(EngineTimer::Listener(listener)));
-            self.relay.forget_listener(listener);
-            let address = SocketAddr::new(self.socks_host, port.number);
-            self.relay.tell(Event::SocksUnavailable { address, error });
+        let Some(port) = self.ports.0.remove(&listener) else { return };
+        self.relay.timers.cancel(Timer::Engine(EngineTimer::Listener(listener)));
+        self.relay.forget_listener(listener);
+        let address = SocketAddr::new(self.socks_host, port.number);
+        self.relay.tell(Event::SocksUnavailable { address, error });
+        if let Some(token) = port.token {
+            let delay = self.relay.config.timeouts.listener_retry;
+            self.relay.set_timer(Timer::Engine(EngineTimer::Port(token)), delay);
         }
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::ids::{InstanceId, LinkId, TokenId};
+use crate::relay::Owner;
 
 /// Those who may fulfil a wish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Group {
     /// Their token.
     pub(super) reverse: TokenId,
-    /// Only the links of this one, if there is one.
+    /// Only this one, if there is one: it has let the connector in itself.
     pub(super) provider: Option<InstanceId>,
 }
 
@@ -20,10 +21,33 @@ impl Group {
 }
 
 /// Whose link it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Provider {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Provider {
     pub(super) reverse: TokenId,
     pub(super) instance: InstanceId,
+}
+
+impl Provider {
+    /// Itself alone.
+    pub(super) fn alone(self) -> Group {
+        Group { reverse: self.reverse, provider: Some(self.instance) }
+    }
+
+    /// The groups that it belongs to.
+    pub(super) fn groups(self) -> [Group; 2] {
+        [Group { reverse: self.reverse, provider: None }, self.alone()]
+    }
+
+    /// As the relay knows it.
+    pub(super) fn owner(self) -> Owner {
+        (self.reverse, self.instance)
+    }
+}
+
+impl From<Owner> for Provider {
+    fn from((reverse, instance): Owner) -> Self {
+        Self { reverse, instance }
+    }
 }
 
 /// What is known of a link.
@@ -62,16 +86,21 @@ impl Providers {
         }
     }
 
+    /// The links of a group, with whose they are.
+    pub(super) fn members(&self, group: Group) -> impl Iterator<Item = (LinkId, Provider)> {
+        let turns = self.by_token.get(&group.reverse);
+        let links = turns.into_iter().flat_map(|turns| turns.links.iter().copied());
+        links.filter(move |(_, provider)| group.contains(*provider))
+    }
+
     /// The links of a group.
     pub(super) fn links(&self, group: Group) -> impl Iterator<Item = LinkId> {
-        let turns = self.by_token.get(&group.reverse);
-        let links = turns.into_iter().flat_map(|turns| &turns.links);
-        links.filter(move |(_, provider)| group.contains(*provider)).map(|(link, _)| *link)
+        self.members(group).map(|(link, _)| link)
     }
 
     /// Whether a provider has a link.
     pub(super) fn has(&self, provider: Provider) -> bool {
-        self.links(Group { reverse: provider.reverse, provider: Some(provider.instance) }).next().is_some()
+        self.links(provider.alone()).next().is_some()
     }
 
     /// The next link of a group that can be used, if possible a lively one.

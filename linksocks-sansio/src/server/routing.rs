@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::ServerEngine;
-use super::login::Client;
+use super::clients::Client;
 use super::providers::{Group, Health, Provider};
 use crate::channel::Origin;
 use crate::error::{ChannelError, OpenError};
 use crate::ids::LinkId;
-use crate::relay::{EngineTimer, Timer, Want, Wish};
+use crate::relay::{EngineTimer, Relay, Timer, Want, Wish};
 use crate::wire::{Connect, Message, Partners};
 
 /// How often one looks whether a provider is silent that owes answers.
@@ -20,7 +20,7 @@ impl ServerEngine {
         if self.relay.is_shutting_down() {
             return self.relay.refuse_connect(link, channel, &ChannelError::Shutdown);
         }
-        match self.clients.get(&link) {
+        match self.clients.get(link) {
             Some(Client::Forward) => self.relay.accept_connect(link, connect),
             Some(Client::Connector(_)) => self.relay.route_connect(link, connect),
             // Nobody lets a provider use this server as a proxy.
@@ -38,10 +38,14 @@ impl ServerEngine {
                 let reverse = self.ports.token(self.relay.listener_of(origin)?)?;
                 Some(Group { reverse, provider: None })
             }
-            Origin::Leg(leg) => match self.clients.get(&self.relay.link_of(leg)?) {
-                Some(Client::Connector(group)) => Some(*group),
-                Some(Client::Forward | Client::Provider(_)) | None => None,
-            },
+            // Its link may be lost and wait for the client to come back.
+            Origin::Leg(leg) => {
+                let owner = self.relay.links.get(self.relay.link_of(leg)?)?.owner?;
+                match self.client(owner)? {
+                    Client::Connector(group) => Some(group),
+                    Client::Forward | Client::Provider(_) => None,
+                }
+            }
         }
     }
 
@@ -51,15 +55,7 @@ impl ServerEngine {
             return self.relay.refuse(origin, self.relay.stop_error());
         }
         let Some(group) = self.group_of(origin) else { return self.relay.refuse(origin, OpenError::NoLink) };
-        let silence = self.relay.config.timeouts.provider_silence;
-        let relay = &self.relay;
-        let health = |link| match relay.links.get(link) {
-            Some(ready) if ready.is_leaving => Health::Gone,
-            Some(ready) if ready.is_ready() && relay.is_silent(link, silence) => Health::Silent,
-            Some(ready) if ready.is_ready() => Health::Lively,
-            Some(_) | None => Health::Gone,
-        };
-        if let Some(link) = self.providers.choose(group, health) {
+        if let Some(link) = self.providers.choose(group, |link| health(&self.relay, link)) {
             self.watch(link);
             match wish.into_inner() {
                 Want::Stream(target) => self.relay.open_channel(link, origin, target),
@@ -76,7 +72,7 @@ impl ServerEngine {
     }
 
     pub(super) fn on_wait_timeout(&mut self, origin: Origin) {
-        if self.waiting.expire(origin) {
+        if self.waiting.expire(&mut self.relay, origin) {
             self.relay.refuse(origin, OpenError::NoLink);
         }
     }
@@ -98,15 +94,15 @@ impl ServerEngine {
 
     /// A provider that owes answers and has been silent for too long: others are asked instead.
     pub(super) fn on_watch(&mut self, link: LinkId) {
-        let Some(Client::Provider(provider)) = self.clients.get(&link) else { return };
-        if !self.relay.awaits_answers(link) {
+        let unanswered: Vec<_> = self.relay.unanswered(link).collect();
+        if unanswered.is_empty() {
             return;
         }
-        let silence = self.relay.config.timeouts.provider_silence;
-        if self.relay.is_silent(link, silence) {
-            let group = Group { reverse: provider.reverse, provider: None };
-            if self.providers.links(group).any(|other| !self.relay.is_silent(other, silence)) {
-                self.relay.reroute(link);
+        if health(&self.relay, link) == Health::Silent {
+            for (opening, origin) in unanswered {
+                if self.group_of(origin).is_some_and(|group| self.is_served(group)) {
+                    self.relay.reroute(opening);
+                }
             }
         } else {
             self.relay.probe(link);
@@ -114,22 +110,27 @@ impl ServerEngine {
         self.watch(link);
     }
 
+    /// Whether somebody of a group is there and lively.
+    fn is_served(&self, group: Group) -> bool {
+        self.providers.links(group).any(|link| health(&self.relay, link) == Health::Lively)
+    }
+
     // ---- joining and leaving
 
     pub(super) fn on_ready(&mut self, link: LinkId) {
-        match self.clients.get(&link).copied() {
+        match self.clients.get(link) {
             Some(Client::Provider(provider)) => {
                 self.providers.add(link, provider);
-                self.relay.timers.cancel(Timer::Engine(EngineTimer::Released(provider)));
+                self.relay.timers.cancel(Timer::Engine(EngineTimer::Released(provider.owner())));
                 self.open_port(provider.reverse);
                 self.tell_connectors(provider);
-                self.tell_provider(link, provider);
+                self.tell_partners(link, self.clients.count_connectors(provider));
                 for (origin, wish) in self.waiting.take(&mut self.relay, |group| group.contains(provider)) {
                     self.grant(origin, wish);
                 }
             }
             Some(Client::Connector(group)) => {
-                self.tell_connector(link, group);
+                self.tell_partners(link, self.providers.links(group).count());
                 self.tell_providers(group);
             }
             Some(Client::Forward) | None => {}
@@ -138,7 +139,7 @@ impl ServerEngine {
 
     pub(super) fn on_down(&mut self, link: LinkId) {
         self.relay.timers.cancel(Timer::Engine(EngineTimer::Silence(link)));
-        match self.clients.remove(&link) {
+        match self.clients.remove(link) {
             Some(Client::Provider(provider)) => {
                 self.providers.remove(link, provider);
                 self.tell_connectors(provider);
@@ -149,36 +150,23 @@ impl ServerEngine {
         }
     }
 
+    /// Tells the connectors of a provider how many there are.
     fn tell_connectors(&mut self, provider: Provider) {
-        let connectors = self.clients.iter().filter_map(|(link, client)| match client {
-            Client::Connector(group) if group.contains(provider) => Some((*link, *group)),
-            Client::Connector(_) | Client::Forward | Client::Provider(_) => None,
-        });
-        for (link, group) in connectors.collect::<Vec<_>>() {
-            self.tell_connector(link, group);
-        }
-    }
-
-    fn tell_connector(&mut self, link: LinkId, group: Group) {
-        let count = self.providers.links(group).count();
-        self.tell_partners(link, count);
-    }
-
-    fn tell_providers(&mut self, group: Group) {
-        let providers: Vec<_> = self.providers.links(group).collect();
-        for link in providers {
-            if let Some(Client::Provider(provider)) = self.clients.get(&link) {
-                self.tell_provider(link, *provider);
+        let groups = provider.groups().map(|group| (group, self.providers.links(group).count()));
+        let connectors: Vec<_> = self.clients.connectors(provider).collect();
+        for (link, group) in connectors {
+            if let Some((_, count)) = groups.iter().find(|(known, _)| *known == group) {
+                self.tell_partners(link, *count);
             }
         }
     }
 
-    fn tell_provider(&mut self, link: LinkId, provider: Provider) {
-        let connectors = self.clients.values();
-        let count = connectors
-            .filter(|client| matches!(client, Client::Connector(group) if group.contains(provider)))
-            .count();
-        self.tell_partners(link, count);
+    /// Tells the providers of a group how many connectors each of them has.
+    fn tell_providers(&mut self, group: Group) {
+        let providers: Vec<_> = self.providers.members(group).collect();
+        for (link, provider) in providers {
+            self.tell_partners(link, self.clients.count_connectors(provider));
+        }
     }
 
     fn tell_partners(&mut self, link: LinkId, count: usize) {
@@ -187,5 +175,14 @@ impl ServerEngine {
         {
             self.relay.send_control(link, message);
         }
+    }
+}
+
+fn health(relay: &Relay, link: LinkId) -> Health {
+    match relay.links.get(link) {
+        Some(ready) if ready.is_leaving || !ready.is_ready() => Health::Gone,
+        Some(_) if relay.is_silent(link) => Health::Silent,
+        Some(_) => Health::Lively,
+        None => Health::Gone,
     }
 }

@@ -1,9 +1,11 @@
 //! Adding and removing tokens: by the embedder, and by providers that manage their connectors.
 
 use super::ServerEngine;
-use super::login::Client;
+use super::clients::Client;
+use super::login::TOO_MANY_FAILURES;
 use super::providers::{Group, Provider};
-use super::registry::{Added, Connector, Kind};
+use super::registry::{Added, Kind};
+use crate::access::AccessRules;
 use crate::error::{LinkError, OpenError};
 use crate::event::{ClientKind, Event};
 use crate::ids::{LinkId, TokenId};
@@ -32,19 +34,20 @@ impl ServerEngine {
     }
 
     fn welcome(&mut self, added: Added, kind: ClientKind) -> AddedToken {
-        let Added { id, token, rules } = added;
-        if !rules.is_empty() {
-            self.relay.set_policy(id, rules);
+        let Added { id, token, is_new, rules } = added;
+        self.relay.set_policy(id, rules);
+        if is_new {
+            self.relay.tell(Event::TokenAdded { kind, port: token.port });
         }
-        self.relay.tell(Event::TokenAdded { kind, port: token.port });
         token
     }
 
-    /// Removes a token and cuts its clients. Whether there was one.
-    pub(super) fn remove_token(&mut self, token: &Token) -> bool {
-        let Some(id) = self.registry.find(token) else { return false };
+    /// Removes a token and cuts its clients.
+    pub(super) fn remove_token(&mut self, token: Token) -> Result<AddedToken, TokenError> {
+        let id = self.registry.find(&token).ok_or(TokenError::Unknown)?;
+        let port = self.registry.reverse(id).and_then(|reverse| reverse.port);
         self.remove_token_id(id);
-        true
+        Ok(AddedToken { token, port })
     }
 
     fn remove_token_id(&mut self, id: TokenId) {
@@ -70,9 +73,15 @@ impl ServerEngine {
 
     /// A provider adds or removes a connector token.
     pub(super) fn on_connector(&mut self, link: LinkId, request: wire::Connector) {
-        let result = match self.clients.get(&link) {
-            Some(Client::Provider(provider)) if self.manages_connectors(*provider) => {
-                self.manage_connector(*provider, request.operation, request.token)
+        let result = match self.clients.get(link) {
+            Some(Client::Provider(provider)) if self.manages_connectors(provider) => {
+                match request.operation {
+                    ConnectorOperation::Add => self.add_connector(link, provider, request.token),
+                    ConnectorOperation::Remove => {
+                        self.remove_connector(provider, &request.token);
+                        Ok(None)
+                    }
+                }
             }
             Some(Client::Provider(_) | Client::Forward | Client::Connector(_)) | None => {
                 Err(UNAUTHORIZED.to_owned())
@@ -88,40 +97,35 @@ impl ServerEngine {
         self.registry.reverse(provider.reverse).is_some_and(|reverse| reverse.port.is_none())
     }
 
-    fn manage_connector(
+    fn add_connector(
         &mut self,
+        link: LinkId,
         provider: Provider,
-        operation: ConnectorOperation,
         token: Token,
     ) -> Result<Option<Token>, String> {
-        let own = Connector { reverse: provider.reverse, provider: Some(provider.instance) };
-        match operation {
-            ConnectorOperation::Add => {
-                let limit = self.relay.config.limits.connectors_per_provider;
-                let known = self.registry.find(&token).is_some();
-                let count =
-                    || self.registry.connectors(own.reverse).filter(|(_, other)| *other == own).count();
-                if !known && count() >= limit {
-                    return Err(TokenError::TooMany.to_string());
+        let (address, now) = (self.peer_of(link), self.relay.now);
+        if address.is_some_and(|address| !self.attempts.allows(address, None, now)) {
+            return Err(TOO_MANY_FAILURES.to_owned());
+        }
+        let rules = AccessRules::default();
+        match self.registry.add_connector(&mut self.relay.rng, Some(token), provider.alone(), rules) {
+            Ok(added) => Ok(Some(self.welcome(added, ClientKind::Connector).token)),
+            Err(error) => {
+                // Whoever tries many tokens learns which there are.
+                if let (TokenError::ConnectorExists, Some(address)) = (&error, address) {
+                    self.attempts.on_failure(address, now);
                 }
-                let token = Some(token);
-                let added = self
-                    .registry
-                    .add_connector(&mut self.relay.rng, token, own, Default::default())
-                    .map_err(|error| error.to_string())?;
-                let token = if known { added.token } else { self.welcome(added, ClientKind::Connector) };
-                Ok(Some(token.token))
+                Err(error.to_string())
             }
-            ConnectorOperation::Remove => {
-                // Tokens of others are as good as none for it.
-                let found = self.registry.find(&token);
-                let is_own =
-                    |id: &TokenId| self.registry.connectors(own.reverse).any(|known| known == (*id, own));
-                if let Some(id) = found.filter(is_own) {
-                    self.remove_token_id(id);
-                }
-                Ok(None)
-            }
+        }
+    }
+
+    /// Tokens of others are as good as none for a provider.
+    fn remove_connector(&mut self, provider: Provider, token: &Token) {
+        if let Some(id) = self.registry.find(token)
+            && self.registry.connectors_of(provider).any(|known| known == id)
+        {
+            self.remove_token_id(id);
         }
     }
 
@@ -129,20 +133,13 @@ impl ServerEngine {
     pub(super) fn begin_release(&mut self, provider: Provider) {
         if self.manages_connectors(provider) && !self.providers.has(provider) {
             let grace = self.relay.config.timeouts.provider_grace;
-            self.relay.set_timer(Timer::Engine(EngineTimer::Released(provider)), grace);
+            self.relay.set_timer(Timer::Engine(EngineTimer::Released(provider.owner())), grace);
         }
     }
 
     /// A provider has not come back: so its connectors go.
     pub(super) fn on_released(&mut self, provider: Provider) {
-        let own = Connector { reverse: provider.reverse, provider: Some(provider.instance) };
-        let connectors: Vec<_> = self
-            .registry
-            .connectors(own.reverse)
-            .filter(|(_, other)| *other == own)
-            .map(|(id, _)| id)
-            .collect();
-        for id in connectors {
+        for id in self.registry.connectors_of(provider).collect::<Vec<_>>() {
             self.remove_token_id(id);
         }
     }

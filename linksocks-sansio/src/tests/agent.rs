@@ -479,7 +479,7 @@ fn channels_that_leave_direct_mode_are_found_on_the_relay() {
 fn a_removed_token_cuts_its_clients_and_those_that_depend_on_it() {
     let mut net = Net::agent();
     let (app, target) = net.open(1, 0);
-    net.server.input(Input::Command(Command::RemoveToken { token: token(REVERSE) }));
+    net.remove_token(REVERSE);
     net.drive();
     assert!(net.clients[1].peers[&app].reset && net.clients[0].peers[&target].reset);
     assert_eq!(net.server.engine.stats().links, 0);

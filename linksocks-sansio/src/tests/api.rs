@@ -11,7 +11,8 @@ use crate::io::{Engine, HttpRequest, HttpResponse};
 /// What the engine answers to `GET path`.
 fn get<E: Engine>(host: &mut Host<E>, path: &str) -> HttpResponse {
     let (ticket, path) = (Ticket(77), path.to_owned());
-    let request = HttpRequest { method: "GET".to_owned(), path, api_key: None, body: Bytes::new() };
+    let peer = "192.0.2.1:5".parse().unwrap();
+    let request = HttpRequest { peer, method: "GET".to_owned(), path, api_key: None, body: Bytes::new() };
     host.input(Input::HttpRequest { ticket, request });
     host.responses.remove(&ticket).expect("every request is answered at once")
 }

@@ -11,7 +11,7 @@ use crate::client::ClientEngine;
 use crate::config::{ClientConfig, ClientRole, ServerConfig};
 use crate::error::SocketError;
 use crate::ids::{LinkId, SocketId};
-use crate::io::{Engine, Input, LinkClose, UpgradeResponse};
+use crate::io::{Command, Engine, Input, LinkClose, UpgradeResponse};
 use crate::secret::Token;
 use crate::server::ServerEngine;
 use crate::socks5::TargetAddr;
@@ -86,6 +86,13 @@ impl Net {
         self.clients.push(Host::new(ClientEngine::new(config, seed, now), now));
         self.drive();
         number
+    }
+
+    /// Removes a token of the server.
+    pub(super) fn remove_token(&mut self, text: &str) {
+        let ticket = self.server.ticket();
+        self.server.input(Input::Command(Command::RemoveToken { ticket, token: token(text) }));
+        self.drive();
     }
 
     /// Carries messages until nothing moves.

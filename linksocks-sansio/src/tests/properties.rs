@@ -122,6 +122,7 @@ fn offer(g: &mut Gen) -> UpgradeRequest {
 
 fn http_request(g: &mut Gen) -> HttpRequest {
     HttpRequest {
+        peer: "192.0.2.1:5".parse().unwrap(),
         method: g.choose(&["GET", "POST", "DELETE"]).copied().unwrap_or_default().to_owned(),
         path: g.choose(&["/", "/api/status", "/api/token"]).copied().unwrap_or_default().to_owned(),
         api_key: bool::arbitrary(g).then(|| Token::new(TOKEN).unwrap()),

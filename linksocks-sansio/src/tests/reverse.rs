@@ -130,8 +130,7 @@ fn rules_and_credentials_of_the_token_hold_at_the_port() {
 fn a_port_stays_for_a_token_that_takes_the_place_of_another() {
     let mut net = Net::new(agent_server());
     net.join(foreign());
-    net.server.input(Input::Command(Command::RemoveToken { token: token("reverse-token") }));
-    net.drive();
+    net.remove_token("reverse-token");
     net.advance(Duration::from_secs(20));
     let listener = net.server.listener.expect("it stays for a while");
     let again =

@@ -1,5 +1,7 @@
 //! The Data message: its 24-byte header, in place where it can be, and the tail of datagrams.
 
+use std::ops::Range;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::encode::{self, EncodeError};
@@ -14,6 +16,9 @@ pub(super) const TCP: u8 = 1;
 pub(super) const UDP: u8 = 2;
 
 const GZIP: u8 = 1;
+
+/// Where the channel id is in a message.
+const CHANNEL: Range<usize> = 3..19;
 
 const SEQUENCE_LEN: usize = 8;
 
@@ -40,6 +45,21 @@ pub fn seal_tcp_gzip(memory: BytesMut, channel: ChannelId) -> Bytes {
     seal(memory, channel, Compression::Gzip)
 }
 
+/// A Data message as we send it on for `channel`. Other programs write other minor versions, which
+/// not every peer reads.
+pub(crate) fn readdress(message: &Bytes, channel: ChannelId) -> Bytes {
+    let is_ours = message.first() == Some(&VERSION.0);
+    if is_ours && message.get(CHANNEL) == Some(&channel.0[..]) {
+        return message.clone();
+    }
+    let mut message = BytesMut::from(&message[..]);
+    if message.len() >= CHANNEL.end {
+        message[0] = VERSION.0;
+        message[CHANNEL].copy_from_slice(&channel.0);
+    }
+    message.freeze()
+}
+
 fn seal(mut memory: BytesMut, channel: ChannelId, compression: Compression) -> Bytes {
     let payload = memory.len().checked_sub(DATA_HEADER_LEN).expect("the memory begins with its headroom");
     let len = u32::try_from(payload).expect("one read is far below 4 GiB");
@@ -52,7 +72,7 @@ fn header(protocol: u8, channel: ChannelId, compression: Compression, len: u32) 
     header[0] = VERSION.0;
     header[1] = kind::DATA;
     header[2] = protocol;
-    header[3..19].copy_from_slice(&channel.0);
+    header[CHANNEL].copy_from_slice(&channel.0);
     header[19] = match compression {
         Compression::None => 0,
         Compression::Gzip => GZIP,

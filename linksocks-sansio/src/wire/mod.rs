@@ -49,6 +49,7 @@ mod reader;
 mod tests;
 mod version;
 
+pub(crate) use data::readdress;
 pub use data::{seal_tcp, seal_tcp_gzip};
 pub use decode::{DecodeError, Frame, decode};
 pub(crate) use direct::{migrate_ack, migrated_channel};

@@ -38,7 +38,8 @@ impl Tickets {
             self.open.insert(*ticket, Offer::Page);
             self.fresh.insert(*ticket);
         }
-        if let Input::Command(Command::AddToken { ticket, .. }) = input {
+        if let Input::Command(Command::AddToken { ticket, .. } | Command::RemoveToken { ticket, .. }) = input
+        {
             self.open.insert(*ticket, Offer::Token);
             self.fresh.insert(*ticket);
         }

@@ -86,7 +86,7 @@ impl Front {
                     let below = path.strip_prefix(LINK_PATH);
                     if !below.is_some_and(|below| below.is_empty() || below.starts_with('/')) {
                         let (method, body) = ("GET".to_owned(), Bytes::new());
-                        return Some(Visit::Page(HttpRequest { method, path, api_key: None, body }));
+                        return Some(Visit::Page(HttpRequest { peer, method, path, api_key: None, body }));
                     }
                     let request = UpgradeRequest { path, query, extensions, peer };
                     return Some(Visit::Link(request, visitor.received));

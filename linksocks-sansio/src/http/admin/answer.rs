@@ -128,11 +128,13 @@ pub fn added(result: &Result<AddedToken, TokenError>, manages_connectors: bool) 
     }
 }
 
-/// The answer to [`AdminRequest::Remove`](super::AdminRequest::Remove). `existed`: whether there was
-/// such a token; real servers always say so.
+/// The answer to [`AdminRequest::Remove`](super::AdminRequest::Remove). If there is no such token, it says
+/// so; real servers call that a success, too.
 #[must_use]
-pub fn removed(token: &Token, existed: bool) -> HttpResponse {
-    json(200, &Outcome { success: existed, token: Some(token.expose()), ..Outcome::default() })
+pub fn removed(token: &Token, result: &Result<AddedToken, TokenError>) -> HttpResponse {
+    let error = result.as_ref().err().map(ToString::to_string);
+    let (success, token) = (result.is_ok(), Some(token.expose()));
+    json(200, &Outcome { success, token, error: error.as_deref(), ..Outcome::default() })
 }
 
 /// The answer to [`AdminRequest::Status`](super::AdminRequest::Status).
@@ -164,6 +166,12 @@ pub fn not_found() -> HttpResponse {
 #[must_use]
 pub fn too_large() -> HttpResponse {
     text(413, "request body too large\n")
+}
+
+/// The answer to a request from where too many wrong keys have come.
+#[must_use]
+pub fn too_many_failures() -> HttpResponse {
+    error(429, "too many wrong keys from this address; try again later")
 }
 
 /// The line for people who look in.

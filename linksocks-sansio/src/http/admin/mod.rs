@@ -52,6 +52,7 @@ use crate::token::NewToken;
 
 pub use self::answer::{
     ServerStatus, TokenStatus, access, access_set, added, not_found, removed, status, too_large,
+    too_many_failures,
 };
 
 /// The name of the header in which the key is sent.
@@ -124,7 +125,7 @@ pub fn route(request: &HttpRequest, keys: &[Token]) -> Result<AdminRequest, Http
         return Err(answer::front_page(!keys.is_empty()));
     }
     let endpoint = Endpoint::find(&path).filter(|_| !keys.is_empty()).ok_or_else(not_found)?;
-    if !request.api_key.as_ref().is_some_and(|key| is_among(key, keys)) {
+    if !is_authorized(request, keys) {
         return Err(answer::invalid_key(endpoint.content_type()));
     }
     match (endpoint, request.method.as_str()) {
@@ -135,6 +136,12 @@ pub fn route(request: &HttpRequest, keys: &[Token]) -> Result<AdminRequest, Http
         (Endpoint::Access, "PUT") => request::access(&request.body),
         _ => Err(answer::method_not_allowed(endpoint.content_type())),
     }
+}
+
+/// Whether a request has one of the keys.
+#[must_use]
+pub fn is_authorized(request: &HttpRequest, keys: &[Token]) -> bool {
+    request.api_key.as_ref().is_some_and(|key| is_among(key, keys))
 }
 
 /// Looks at all keys, so that the time tells nothing about which one matched.

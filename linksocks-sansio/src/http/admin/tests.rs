@@ -15,7 +15,12 @@ fn token(text: &str) -> Token {
 
 fn request(method: &str, path: &str, body: impl Into<Bytes>) -> HttpRequest {
     let (method, path, body) = (method.to_owned(), path.to_owned(), body.into());
-    HttpRequest { method, path, api_key: Some(token(KEY)), body }
+    let peer = "192.0.2.1:5".parse().unwrap();
+    HttpRequest { peer, method, path, api_key: Some(token(KEY)), body }
+}
+
+fn gone(text: &str) -> Result<AddedToken, TokenError> {
+    Ok(AddedToken { token: token(text), port: None })
 }
 
 fn ask(method: &str, path: &str, body: &str) -> Result<AdminRequest, HttpResponse> {
@@ -299,8 +304,12 @@ fn additions_are_answered_with_token_and_port() {
 
 #[test]
 fn removals_are_answered_with_the_token() {
-    assert_eq!(body(super::removed(&token("a\"b"), true)), "{\"success\":true,\"token\":\"a\\\"b\"}\n");
-    assert_eq!(body(super::removed(&token("t"), false)), "{\"success\":false,\"token\":\"t\"}\n");
+    assert_eq!(
+        body(super::removed(&token("a\"b"), &gone("a\"b"))),
+        "{\"success\":true,\"token\":\"a\\\"b\"}\n"
+    );
+    let unknown = body(super::removed(&token("t"), &Err(TokenError::Unknown)));
+    assert_eq!(unknown, "{\"success\":false,\"token\":\"t\",\"error\":\"there is no such token\"}\n");
 }
 
 #[test]
@@ -381,7 +390,7 @@ fn a_body_has_a_limit() {
 fn nothing_of_a_request_or_an_answer_shows_in_debug_output() {
     let mut secret = request("DELETE", "/api/token/s3cret", r#"{"token":"s3cret"}"#);
     secret.api_key = Some(token("s3cret"));
-    let answer = super::removed(&token("s3cret"), true);
+    let answer = super::removed(&token("s3cret"), &gone("s3cret"));
     let added =
         route(&request("POST", "/api/token", r#"{"type":"forward","token":"s3cret"}"#), &[token(KEY)]);
     let text = format!("{secret:?} {answer:?} {added:?}");
