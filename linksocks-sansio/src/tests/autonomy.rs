@@ -6,10 +6,10 @@ use super::net::{Net, client, provider, token};
 use crate::config::{ClientConfig, ClientRole, ServerConfig};
 use crate::event::Event;
 use crate::ids::ChannelId;
-use crate::io::Engine;
+use crate::io::{Command, Engine, Input};
 use crate::secret::Token;
 use crate::token::{ForwardToken, NewToken, ReverseToken};
-use crate::wire::{Connector, ConnectorOperation, Message};
+use crate::wire::{Connector, ConnectorOperation, Message, kind};
 
 fn server() -> ServerConfig {
     let reverse =
@@ -137,4 +137,62 @@ fn a_provider_that_starts_anew_gets_its_connectors_back() {
     net.open(connector, again);
     let refusals = net.clients[again].events.iter().filter(|event| is_refused(event)).count();
     assert!(refusals < 12, "{refusals}");
+}
+
+/// There are others, but they are none of its connectors' business.
+#[test]
+fn a_provider_that_hangs_is_waited_for() {
+    let mut net = Net::new(server());
+    net.join(with_connector("first"));
+    net.join(with_connector("second"));
+    let connector = net.join(client("first"));
+    net.frozen.push(0);
+    let app = net.request(connector);
+    net.server.sent.iter().for_each(|(_, message)| assert_ne!(message[1], kind::DISCONNECT));
+    net.advance(Duration::from_secs(8));
+    let connects = net.server.sent.iter().filter(|(_, message)| message[1] == kind::CONNECT).count();
+    assert_eq!(connects, 1, "it is asked once");
+    assert_eq!(net.clients[1].dialed.len(), 1, "the link only");
+    net.frozen.clear();
+    net.drive();
+    assert_eq!(net.got(connector, app)[2..4], *b"\x05\x00");
+}
+
+#[test]
+fn providers_with_one_token_share_a_limit() {
+    let mut config = server();
+    config.relay.limits.managed_connectors = 3;
+    config.relay.limits.tokens = 3;
+    let mut net = Net::new(config);
+    net.join(provider());
+    net.join(provider());
+    for (number, text) in [(0, "a"), (1, "b"), (1, "c")] {
+        assert_eq!(manage(&mut net, number, ConnectorOperation::Add, text), Ok(Some(token(text))));
+    }
+    for number in [0, 1] {
+        let more = manage(&mut net, number, ConnectorOperation::Add, "d");
+        assert_eq!(more, Err("too many tokens".into()));
+    }
+    assert_eq!(manage(&mut net, 0, ConnectorOperation::Add, "a"), Ok(Some(token("a"))), "it is there");
+    for (text, fits) in [("own", true), ("too many", false)] {
+        let ticket = net.server.ticket();
+        let own = ForwardToken { token: Some(token(text)), ..ForwardToken::default() };
+        net.server.input(Input::Command(Command::AddToken { ticket, token: NewToken::Forward(own) }));
+        assert_eq!(net.server.tokens[&ticket].is_ok(), fits, "{text}");
+    }
+    assert_eq!(manage(&mut net, 1, ConnectorOperation::Remove, "b"), Ok(None));
+    assert_eq!(manage(&mut net, 0, ConnectorOperation::Add, "d"), Ok(Some(token("d"))));
+}
+
+/// That a token is taken says that it is one.
+#[test]
+fn providers_can_not_guess_tokens() {
+    let mut net = Net::new(server());
+    net.join(provider());
+    let answers: Vec<_> = (0..100).map(|_| manage(&mut net, 0, ConnectorOperation::Add, "forward")).collect();
+    let told = answers.iter().filter(|answer| **answer == Err("connector token already exists".into()));
+    assert_eq!(told.count(), 30);
+    assert!(manage(&mut net, 0, ConnectorOperation::Add, "another").is_err());
+    net.advance(Duration::from_secs(2));
+    assert_eq!(manage(&mut net, 0, ConnectorOperation::Add, "another"), Ok(Some(token("another"))));
 }

@@ -10,7 +10,7 @@ use crate::config::BackoffConfig;
 use crate::error::{LinkError, LinkFailure, StopReason};
 use crate::event::Event;
 use crate::ids::{InstanceId, LinkId};
-use crate::io::{Engine, Input, LinkRequest, UpgradeRequest, UpgradeResponse};
+use crate::io::{Engine, Input, LinkClose, LinkRequest, UpgradeRequest, UpgradeResponse};
 use crate::link::Extensions;
 use crate::secret::Token;
 use crate::server::ServerEngine;
@@ -258,7 +258,7 @@ fn an_assigned_token_is_used_for_the_next_login() {
     let (link, _) = client.open_link(None);
     let assigned = Some(Token::new("realtok1").unwrap());
     client.receive(link, &Message::AuthResponse(AuthResponse::Success { assigned }));
-    client.input(Input::LinkClosed { link, cause: crate::io::LinkClose::Peer(None) });
+    client.input(Input::LinkClosed { link, cause: LinkClose::Peer(None) });
     client.now += Duration::from_secs(2);
     client.input(Input::Timeout);
     let (_, request) = client.open_link(None);
@@ -285,6 +285,45 @@ fn a_server_that_never_answers_is_left() {
     client.now += Duration::from_secs(10);
     client.input(Input::Timeout);
     assert_eq!(client.closed_links[0].0, link);
-    client.input(Input::LinkClosed { link, cause: crate::io::LinkClose::Local });
+    client.input(Input::LinkClosed { link, cause: LinkClose::Local });
     assert_eq!(client.engine.stats().links, 0);
+}
+
+#[test]
+fn one_token_does_not_get_all_links() {
+    let mut config = server_config();
+    config.relay.limits.links_per_token = 2;
+    let mut server = Host::new(ServerEngine::new(config, [2; 32], epoch()), epoch());
+    let in_band = offer_link(&mut server, "/socket", None).unwrap();
+    let first = offer_link(&mut server, &url_login(TOKEN), None).unwrap();
+    offer_link(&mut server, &url_login(TOKEN), None).unwrap();
+    assert!(offer_link(&mut server, &url_login(TOKEN), None).is_none());
+    assert_eq!(server.rejected.pop().unwrap().1, 503);
+    server.take_sent();
+    server.receive(in_band, &auth(TOKEN, false));
+    assert_eq!(server.take_sent(), [], "that would look like a wrong token");
+    assert_eq!(server.closed_links.pop_front().unwrap().1.unwrap().code, 1013);
+    server.input(Input::LinkClosed { link: first, cause: LinkClose::Peer(None) });
+    assert!(offer_link(&mut server, &url_login(TOKEN), None).is_some());
+}
+
+#[test]
+fn guesses_that_come_at_once_are_counted_at_once() {
+    let mut server = lone_server();
+    let mut offer = |text: &str| {
+        let request = LinkRequest {
+            secure: false,
+            server_name: "h".into(),
+            authority: "h".into(),
+            path_and_query: url_login(text),
+            extensions: None,
+            headers: Vec::new(),
+        };
+        let ticket = server.ticket();
+        server.input(Input::LinkOffered { ticket, request: offer(&request) });
+        server.accepted.pop_front().is_some()
+    };
+    let tried = (0..100).filter(|number| offer(&format!("guess {number}"))).count();
+    assert_eq!(tried, 30);
+    assert!(!offer(TOKEN), "even the right one");
 }

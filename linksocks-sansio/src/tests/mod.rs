@@ -21,6 +21,7 @@ mod login;
 mod net;
 mod pair;
 mod properties;
+mod rerouting;
 mod reverse;
 mod session;
 mod udp;

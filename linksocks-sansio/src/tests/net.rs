@@ -52,7 +52,7 @@ pub(super) fn client(text: &str) -> ClientConfig {
 }
 
 /// Which client, and its name for a link.
-type End = (usize, LinkId);
+pub(super) type End = (usize, LinkId);
 
 pub(super) struct Net {
     pub(super) server: Host<ServerEngine>,
@@ -185,21 +185,32 @@ impl Net {
     pub(super) fn cut(&mut self, number: usize) {
         let links: Vec<_> = self.links(number).collect();
         for link in links {
-            let (_, at_client) = self.lose(link);
-            self.clients[number].sent.retain(|(from, _)| *from != at_client);
-            let cause = LinkClose::Transport(SocketError::Reset);
-            self.clients[number].input(Input::LinkClosed { link: at_client, cause });
+            let end = self.lose(link);
+            self.lose_at_client(end);
         }
         self.drive();
     }
 
-    fn lose(&mut self, link: LinkId) -> End {
+    /// The client notices that its link is lost.
+    pub(super) fn lose_at_client(&mut self, (number, link): End) {
+        self.clients[number].sent.retain(|(from, _)| *from != link);
+        let cause = LinkClose::Transport(SocketError::Reset);
+        self.clients[number].input(Input::LinkClosed { link, cause });
+    }
+
+    /// The server loses a link, and the client has not noticed it yet.
+    pub(super) fn lose(&mut self, link: LinkId) -> End {
         let end = self.to_client.remove(&link).unwrap();
         self.to_server.remove(&end);
         self.server.sent.retain(|(to, _)| *to != link);
         self.server.pings.retain(|to| *to != link);
         self.server.input(Input::LinkClosed { link, cause: LinkClose::Transport(SocketError::Reset) });
         end
+    }
+
+    /// A client's name for a link of the server.
+    pub(super) fn at_client(&self, link: LinkId) -> End {
+        self.to_client[&link]
     }
 
     /// The server's names for the links of a client.

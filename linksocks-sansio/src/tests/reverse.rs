@@ -5,8 +5,10 @@ use std::time::Duration;
 use super::net::{Net, SOCKS_PORT, agent_server, provider, token};
 use crate::access::AccessRule;
 use crate::config::{ClientConfig, ExtensionConfig, ServerConfig};
+use crate::error::SocketError;
 use crate::event::Event;
 use crate::io::{Command, Engine, Input};
+use crate::secret::Credentials;
 use crate::token::{NewToken, ReverseToken};
 
 /// Providers of other programs, whose lost links are lost for good.
@@ -156,4 +158,46 @@ fn a_stopping_server_lets_nobody_wait() {
     assert_eq!(net.server.peers[&app].got[2..4], *b"\x05\x03");
     assert!(net.server.stopped.is_some());
     assert_eq!(net.server.engine.stats().channels, 0);
+}
+
+/// Whoever has logged in with the credentials of a token that is gone has not logged in.
+#[test]
+fn applications_of_the_old_token_do_not_reach_the_new_one() {
+    let reverse = |text: &str| ReverseToken {
+        token: Some(token(text)),
+        port: Some(SOCKS_PORT),
+        ..ReverseToken::default()
+    };
+    let config =
+        ServerConfig { tokens: vec![NewToken::Reverse(reverse("reverse-token"))], ..ServerConfig::default() };
+    let mut net = Net::new(config);
+    net.join(foreign());
+    let (greeted, proxied) = (net.server.connect_app(), net.server.connect_app());
+    net.server.send(greeted, b"\x05\x01\x00");
+    net.server.send(proxied, b"GET http://127.0.0.1/ HTTP/1.1\r\n");
+    net.remove_token("reverse-token");
+    let credentials = Credentials::new("user", "secret").unwrap();
+    let again = ReverseToken { credentials: Some(credentials), ..reverse("again") };
+    let ticket = net.server.ticket();
+    net.server.input(Input::Command(Command::AddToken { ticket, token: NewToken::Reverse(again) }));
+    net.join(ClientConfig { token: token("again"), ..foreign() });
+    assert!(net.server.peers[&greeted].reset && net.server.peers[&proxied].reset);
+    assert_eq!(net.server.engine.stats().sockets, 0);
+    let app = net.server.connect_app();
+    net.server.send(app, b"\x05\x01\x00");
+    assert_eq!(net.server.peers[&app].got, b"\x05\xff", "credentials are needed");
+}
+
+#[test]
+fn a_port_that_could_not_be_opened_is_tried_again() {
+    let mut net = Net::new(agent_server());
+    net.join(provider());
+    let listener = net.server.listener.take().unwrap();
+    net.server.input(Input::ListenerFailed { listener, error: SocketError::AddressInUse });
+    assert!(net.server.events.iter().any(|event| matches!(event, Event::SocksUnavailable { .. })));
+    net.advance(Duration::from_secs(29));
+    assert!(net.server.listener.is_none());
+    net.advance(Duration::from_secs(1));
+    assert!(net.server.listener.is_some_and(|again| again != listener));
+    net.reverse_open(0);
 }
