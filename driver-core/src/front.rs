@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use linksocks_sansio::Token;
 use linksocks_sansio::error::LinkFailure;
 use linksocks_sansio::http::admin::{KEY_HEADER, MAX_BODY, too_large};
-use linksocks_sansio::io::{HttpRequest, HttpResponse, UpgradeRequest};
+use linksocks_sansio::io::{HttpRequest, HttpResponse, UpgradeRequest, is_link_path};
 use linksocks_sansio::link::EXTENSIONS_HEADER;
 
 use crate::adapters::{HyperStream, HyperTimer};
@@ -41,9 +41,6 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEAD: usize = 16 * 1024;
 /// How much is read of a body that is too long.
 const MAX_DISCARD: usize = 1024 * 1024;
-/// Where links are offered, and below.
-const LINK_PATH: &str = "/socket";
-const BELOW_LINK_PATH: &str = "/socket/";
 /// The only WebSocket version there is (RFC 6455 section 4.1).
 const WEBSOCKET_VERSION: &str = "13";
 /// The length of a WebSocket key: 16 bytes in base64.
@@ -109,7 +106,7 @@ async fn serve_connection<R: Runtime>(
 
 async fn respond<R: Runtime>(runtime: R, requests: Requests, peer: SocketAddr, request: Question) -> Answer {
     let path = request.uri().path();
-    if path != LINK_PATH && !path.starts_with(BELOW_LINK_PATH) {
+    if !is_link_path(path) {
         return ask(requests, peer, request).await;
     }
     match websocket_key(&request) {
@@ -130,7 +127,7 @@ async fn ask(requests: Requests, peer: SocketAddr, request: Question) -> Answer 
     };
     let (method, path) = (head.method.as_str().to_owned(), head.uri.path().to_owned());
     let (sender, answered) = oneshot::channel();
-    let request = HttpRequest { peer, method, path, api_key, body };
+    let request = Box::new(HttpRequest { peer, method, path, api_key, body });
     requests.put(Request::Http { request, answer: sender });
     match answered.await {
         Ok(response) => answer(response),

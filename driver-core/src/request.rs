@@ -29,7 +29,7 @@ pub(crate) enum Request {
     /// Somebody asks the HTTP front door for a WebSocket.
     Offer { request: UpgradeRequest, answer: oneshot::Sender<OfferAnswer> },
     /// Somebody asks the HTTP front door for something else.
-    Http { request: HttpRequest, answer: oneshot::Sender<HttpResponse> },
+    Http { request: Box<HttpRequest>, answer: oneshot::Sender<HttpResponse> },
     /// The embedder wants a channel.
     Open { target: TargetAddr, stream: PipeEnd, answer: oneshot::Sender<Result<(), OpenError>> },
     /// The embedder wants a UDP association.

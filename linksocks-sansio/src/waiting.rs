@@ -69,3 +69,34 @@ impl<G> Waiting<G> {
         Some(wish)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{LEFT_OVER, Waiting};
+    use crate::arena::ArenaId;
+    use crate::channel::Origin;
+    use crate::config::RelayConfig;
+    use crate::ids::SocketId;
+    use crate::relay::{Notice, Relay, Want};
+    use crate::socks5::Reply;
+    use crate::tests::epoch;
+
+    #[test]
+    fn wishes_that_nobody_has_any_more_are_forgotten() {
+        let mut relay = Relay::new(RelayConfig::default(), [0; 32], epoch(), 1000);
+        let mut waiting = Waiting::default();
+        for number in 0..1000 {
+            // There is no such socket any more.
+            let gone = Origin::Socks(SocketId::from_parts(number, 0));
+            relay.want(gone, Want::Datagrams(Reply::NO_ADDRESS));
+            let Some(Notice::Wanted { origin, wish }) = relay.notices.pop_front() else { panic!() };
+            waiting.add(&mut relay, origin, wish, (), Duration::from_secs(10));
+            assert!(waiting.wishes.len() <= 2 * LEFT_OVER);
+            assert_eq!(waiting.wishes.len(), waiting.places.len());
+        }
+        assert!(waiting.take(&mut relay, |()| true).is_empty());
+        assert_eq!(relay.timers.next(), None);
+    }
+}

@@ -32,6 +32,10 @@ pub(super) async fn run<R: Runtime>(
     if !args.ignored.is_empty() {
         warn!(flags = %args.ignored.join(" "), "Direct mode is not supported: all traffic takes the relay");
     }
+    let unused = unused_with_api(args);
+    if !unused.is_empty() {
+        warn!(flags = %unused.join(" "), "With --api-key, the server starts without tokens: these have no effect");
+    }
     let listen = listen_address(&runtime, &args.ws_host, args.ws_port);
     let listen = unless_signalled(&mut signals, listen).await?;
     let tokens = tokens(args)?;
@@ -112,6 +116,8 @@ impl Tokens {
         info!("  Token: {}", self.token);
         if args.connector_autonomy {
             info!("  Connector autonomy: enabled");
+        } else if args.socks_port == 0 {
+            info!("  SOCKS5 port: any; it is shown when it opens");
         } else {
             info!("  SOCKS5 port: {}", args.socks_port);
         }
@@ -142,6 +148,22 @@ fn tokens(args: &ServerArgs) -> Result<Option<Tokens>, Failure> {
 
 fn api_key(args: &ServerArgs) -> Option<&str> {
     args.api_key.as_deref().filter(|key| !key.is_empty())
+}
+
+/// Flags that are about tokens, where there are none.
+fn unused_with_api(args: &ServerArgs) -> Vec<&'static str> {
+    let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    let flags = [
+        ("--token", is_given(&args.token)),
+        ("--connector-token", is_given(&args.connector_token)),
+        ("--reverse", args.reverse),
+        ("--connector-autonomy", args.connector_autonomy),
+        ("--socks-username", is_given(&args.socks_username)),
+        ("--socks-password", is_given(&args.socks_password)),
+        ("--socks-nowait", args.socks_nowait),
+    ];
+    let unused = flags.into_iter().filter(|(_, given)| *given && api_key(args).is_some());
+    unused.map(|(flag, _)| flag).collect()
 }
 
 fn config(args: &ServerArgs, tokens: Option<&Tokens>) -> Result<ServerConfig, Failure> {

@@ -5,12 +5,8 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::Sealed;
-use crate::config::Limits;
+use crate::config::{COPY_BELOW, Limits};
 use crate::wire::gzip::Inflate;
-
-/// A payload below this length is copied when it must wait: as a slice it would pin the whole
-/// buffer that the WebSocket layer has read it into.
-const COPY_BELOW: usize = 32 * 1024;
 
 /// The most bytes of small payloads that are joined into one write.
 const JOIN_LIMIT: usize = 64 * 1024;
@@ -186,7 +182,8 @@ impl Inbound {
 
 #[cfg(test)]
 mod tests {
-    use super::{COPY_BELOW, Inbound};
+    use super::Inbound;
+    use crate::config::COPY_BELOW;
     use bytes::Bytes;
 
     #[test]

@@ -73,6 +73,10 @@ pub struct Limits {
     pub suspended_bytes: usize,
 }
 
+/// A message below this length is copied when it has to wait: as a slice it would pin the whole
+/// buffer that the WebSocket layer has read it into.
+pub(crate) const COPY_BELOW: usize = 32 * KIB;
+
 impl Limits {
     /// A smaller [`Limits::message_max`] is taken for this: what an application sends behind its
     /// SOCKS request must fit into one message.

@@ -17,6 +17,7 @@ use crate::secret::{Credentials, Token};
 use crate::token::{ForwardToken, NewToken};
 use crate::url::ServerUrl;
 
+pub(crate) use self::limits::COPY_BELOW;
 pub use self::limits::Limits;
 pub use self::timeouts::Timeouts;
 

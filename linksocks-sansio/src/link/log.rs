@@ -4,10 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::config::Limits;
-
-/// Shorter messages are copied: each may pin the whole buffer that a socket was read into.
-const COPY_BELOW: usize = 32 * 1024;
+use crate::config::{COPY_BELOW, Limits};
 
 /// An empty ring of this size is kept.
 const SPARE_RING: usize = 64 * 1024;

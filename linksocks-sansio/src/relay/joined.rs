@@ -11,14 +11,11 @@ use super::early::Found;
 use super::opening::Acceptable;
 use super::{Opening, Relay, Timer, Want};
 use crate::channel::{Association, InboundEnd, Leg, Local, Origin, OutboundEnd, Phase, Sealed, Side};
+use crate::config::COPY_BELOW;
 use crate::error::{ChannelError, OpenError};
 use crate::ids::{ChannelId, ChannelKey, LinkId};
 use crate::socks5::Reply;
 use crate::wire::{self, Connect, ConnectResponse};
-
-/// A message below this length is copied when it may have to wait: as a slice it would pin the whole
-/// buffer that the WebSocket layer has read it into.
-const COPY_BELOW: usize = 32 * 1024;
 
 /// A message below this length is copied in any case.
 const ALWAYS_COPY_BELOW: usize = 4 * 1024;

@@ -11,11 +11,10 @@ use super::registry::Kind;
 use crate::error::LinkError;
 use crate::event::Event;
 use crate::ids::{InstanceId, LinkId, Ticket, TokenId};
-use crate::io::{Action, UpgradeRequest};
+use crate::io::{Action, UpgradeRequest, is_link_path};
 use crate::link::{Extensions, LinkEnd};
 use crate::relay::{Ending, Login, Owner, Timer, close_code};
 use crate::secret::TokenDigest;
-use crate::url::LINK_PATH;
 use crate::wire::{Auth, AuthResponse, Message};
 
 /// What the client is told when no token matches; as real servers have it.
@@ -32,8 +31,7 @@ const TOO_MANY_LINKS: &str = "too many links with this token";
 
 impl ServerEngine {
     pub(super) fn on_offer(&mut self, ticket: Ticket, request: &UpgradeRequest) {
-        let below = request.path.strip_prefix(LINK_PATH);
-        let rejection = if !below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        let rejection = if !is_link_path(&request.path) {
             Some((404, "404 page not found"))
         } else if self.relay.is_shutting_down() {
             Some((503, "the server is shutting down"))

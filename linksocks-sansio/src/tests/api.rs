@@ -17,7 +17,7 @@ fn get<E: Engine>(host: &mut Host<E>, path: &str) -> HttpResponse {
     let (ticket, path) = (Ticket(77), path.to_owned());
     let peer = "192.0.2.1:5".parse().unwrap();
     let request = HttpRequest { peer, method: "GET".to_owned(), path, api_key: None, body: Bytes::new() };
-    host.input(Input::HttpRequest { ticket, request });
+    host.input(Input::HttpRequest { ticket, request: request.into() });
     host.responses.remove(&ticket).expect("every request is answered at once")
 }
 
@@ -46,7 +46,7 @@ fn keys_can_not_be_guessed() {
         let peer = peer.parse().unwrap();
         let request = HttpRequest { peer, method, path, api_key: Some(token(key)), body: Bytes::new() };
         let ticket = net.server.ticket();
-        net.server.input(Input::HttpRequest { ticket, request });
+        net.server.input(Input::HttpRequest { ticket, request: request.into() });
         net.server.responses.remove(&ticket).unwrap().status
     };
     assert_eq!(status("192.0.2.2:7", "key"), 200);

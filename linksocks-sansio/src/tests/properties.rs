@@ -201,7 +201,7 @@ fn input(g: &mut Gen) -> Input {
             count: usize::arbitrary(g) % 100,
             failed: usize::arbitrary(g) % 2,
         },
-        26 => Input::HttpRequest { ticket: Ticket(u64::arbitrary(g)), request: http_request(g) },
+        26 => Input::HttpRequest { ticket: Ticket(u64::arbitrary(g)), request: http_request(g).into() },
         27 => Input::Command(Command::Associate { ticket: Ticket(u64::arbitrary(g)) }),
         _ if u8::arbitrary(g) % 16 == 0 => {
             Input::Command(Command::Shutdown { drain: Duration::from_secs(3) })

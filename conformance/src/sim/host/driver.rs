@@ -384,7 +384,7 @@ impl Driver {
             }
             Some(Visit::Page(request)) => {
                 let ticket = self.offer(Offer::Page(end));
-                self.inbox.push_back(Input::HttpRequest { ticket, request });
+                self.inbox.push_back(Input::HttpRequest { ticket, request: request.into() });
             }
             None => {}
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use linksocks_sansio::io::{HttpRequest, UpgradeRequest};
+use linksocks_sansio::io::{HttpRequest, UpgradeRequest, is_link_path};
 
 use super::Surroundings;
 use super::link::LinkPump;
@@ -15,9 +15,6 @@ use crate::sim::net::{EndId, Read, Rope};
 
 /// How long a connection may take to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Where links are offered, and below.
-const LINK_PATH: &str = "/socket";
 
 /// The parameter that each redirect adds.
 const HOP: &str = "hop=1";
@@ -83,8 +80,7 @@ impl Front {
                     let (path, query) = (path.to_owned(), query.to_owned());
                     let peer = around.net.peer_address(end);
                     let visitor = self.visitors.remove(&end)?;
-                    let below = path.strip_prefix(LINK_PATH);
-                    if !below.is_some_and(|below| below.is_empty() || below.starts_with('/')) {
+                    if !is_link_path(&path) {
                         let (method, body) = ("GET".to_owned(), Bytes::new());
                         return Some(Visit::Page(HttpRequest { peer, method, path, api_key: None, body }));
                     }
