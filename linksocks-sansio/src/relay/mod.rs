@@ -18,6 +18,7 @@ mod joined;
 mod joined_datagrams;
 mod links;
 mod memory;
+mod messages;
 mod opening;
 mod policy;
 mod rerouting;
