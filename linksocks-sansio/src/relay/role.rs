@@ -26,17 +26,23 @@ pub(crate) trait Role {
 }
 
 /// Applies one input: deadlines that are due first, then the input, each followed by the decisions
-/// that it brings up.
+/// that it brings up, and those that are due at once.
 pub(crate) fn handle_input(role: &mut impl Role, now: Instant, input: Input) {
     role.relay().advance(now);
+    fire(role);
+    if !role.relay().is_stopped() {
+        apply(role, input);
+        settle(role);
+        fire(role);
+    }
+}
+
+/// Acts on deadlines that have come.
+fn fire(role: &mut impl Role) {
     while let Some(due) = role.relay().next_due() {
         if let Some(timer) = role.relay().on_timer(due) {
             role.on_timer(timer);
         }
-        settle(role);
-    }
-    if !role.relay().is_stopped() {
-        apply(role, input);
         settle(role);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::pair::Pair;
 use crate::error::SocketError;
 use crate::wire::{Connect, ConnectRequest, Data, Disconnect, Message};
+use crate::{Command, Input};
 
 #[test]
 fn with_finish_each_direction_ends_on_its_own() {
@@ -199,9 +200,17 @@ fn data_and_end_before_the_dial_is_done_still_reach_the_target() {
     pair.server.receive(link, &Message::Data(data));
     pair.server.receive(link, &Message::Disconnect(Disconnect { channel, error: Some("EOF".into()) }));
     let target = pair.server.dialed[0].0;
-    pair.server.input(crate::Input::SocketOpened { socket: target });
+    pair.server.input(Input::SocketOpened { socket: target });
     assert_eq!(pair.target(target), b"datagram-like");
     assert!(pair.server.peers[&target].eof && !pair.server.peers[&target].reset);
     assert!(pair.server.take_sent().is_empty(), "the channel is over on the wire");
     pair.assert_idle();
+}
+
+#[test]
+fn a_shutdown_that_gives_no_time_takes_none() {
+    let mut pair = Pair::new();
+    let (app, _) = pair.open();
+    pair.client.input(Input::Command(Command::Shutdown { drain: Duration::ZERO }));
+    assert!(pair.client.peers[&app].reset, "before anything else happens");
 }

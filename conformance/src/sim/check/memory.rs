@@ -39,11 +39,10 @@ impl Memory {
         const SMALL_READS: usize = 128 * 1024;
         let message = self.limits.message_max + Limits::MESSAGE_OVERHEAD;
         let ahead = (2 * message).max(SMALL_READS) + message;
-        // What waits for another link is charged to the one that it came from.
-        let budget = match self.joins {
-            true => stats.sockets * ahead + stats.receive_queued,
-            false => (stats.sockets + stats.links) * ahead,
-        };
+        // What waits for another link is charged to the one that it came from. The socket that has read
+        // something may be gone.
+        let joined = if self.joins { stats.receive_queued } else { 0 };
+        let budget = (stats.sockets + stats.links) * ahead + joined;
         let foreign = if self.joins { self.longest } else { 0 };
         let message = self.limits.message_max.max(foreign) + Limits::MESSAGE_OVERHEAD + CONTROL;
         let logs = self.links * (self.limits.session_log + message) + self.limits.session_log_growth;
