@@ -61,11 +61,10 @@ static FAULTS: [Fault; 8] = [
         },
     },
     Fault {
-        reason: "LinkSocks sends messages of more than 1 MiB, which pywssocks does not accept.",
-        // A server of ours in between can make shorter ones of them.
+        reason: "LinkSocks sends compressed messages of more than 1 MiB, which a server passes on as they are and \
+                 pywssocks does not accept.",
         applies: |Cell { cast, case }| {
             case == Case::Tcp
-                && is_foreign(cast.server())
                 && cast.has(Program::Pywssocks)
                 && (is_real(cast.entry()) || is_real(cast.exit()))
         },
