@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::socks::{self, Destination};
 use super::start::{START_TIMEOUT, free_port, with_retries};
-use super::{Cast, Error, Process, Program, Reverse, ours_path};
+use super::{Cast, Error, Process, Program, Reverse};
 
 /// The secret of a network's server: of its forward client or of its providers.
 const TOKEN: &str = "interop-token";
@@ -60,9 +60,8 @@ impl Network {
     /// # Errors
     /// [`enum@Error`] when a program is missing or doesn't get there in time.
     pub fn start(cast: Cast, layout: Layout) -> Result<Self, Error> {
-        if cast.has(Program::Ours) {
-            // Built by the first to ask, which is not a part of anybody's start.
-            ours_path()?;
+        for program in cast.parts() {
+            program.prepare()?;
         }
         let starter = Starter { cast, layout, deadline: Instant::now() + layout.start_timeout };
         let (server, server_port, socks_port) = starter.server()?;

@@ -95,6 +95,17 @@ impl Program {
         self != Self::Pywssocks
     }
 
+    /// Builds it, if that is needed: no part of anybody's start.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] with what cargo said when it can't be built.
+    pub(super) fn prepare(self) -> Result<(), Error> {
+        match self {
+            Self::Ours => ours_path().map(drop),
+            Self::Real(_) | Self::Pywssocks => Ok(()),
+        }
+    }
+
     /// A forward-mode server on 127.0.0.1.
     ///
     /// # Errors

@@ -52,6 +52,8 @@ impl Tunnel {
     /// # Errors
     /// [`enum@Error`] when a program is missing or doesn't get there in time.
     pub fn start(client: Program, server: Program, options: Options) -> Result<Self, Error> {
+        client.prepare()?;
+        server.prepare()?;
         let certificates = options.secure.then(Certificates::new).transpose()?;
         let (server_process, server_port) = with_retries(Instant::now() + START_TIMEOUT, |port| {
             let command = server_command(server, port, certificates.as_ref())?;

@@ -1,5 +1,6 @@
 //! Providers fail while others remain.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conformance::interop::target::{self, Target};
-use conformance::interop::{Network, socks};
+use conformance::interop::{Network, Process, socks};
 use libtest_mimic::Failed;
 
 use crate::TestResult;
@@ -76,7 +77,7 @@ pub(crate) fn lost_providers_are_passed_over(network: &mut Network) -> TestResul
     let (killed, frozen) = times?;
     let requests = load.requests.into_inner().unwrap_or_else(PoisonError::into_inner);
     assert!(requests.len() > 10 * APPLICATIONS, "only {} requests", requests.len());
-    let problems: Vec<_> = requests.iter().filter_map(|request| problem(request, killed, frozen)).collect();
+    let problems: Vec<_> = requests.iter().filter_map(|request| problem(request, &killed, &frozen)).collect();
     match problems.first() {
         None => Ok(()),
         Some(first) => {
@@ -85,32 +86,44 @@ pub(crate) fn lost_providers_are_passed_over(network: &mut Network) -> TestResul
     }
 }
 
+/// When something was done to a provider: before the signal, and when it had worked.
+struct Loss {
+    began: Instant,
+    done: Instant,
+}
+
+impl Loss {
+    fn of(work: impl FnOnce() -> io::Result<()>) -> Result<Self, Failed> {
+        let began = Instant::now();
+        work()?;
+        Ok(Self { began, done: Instant::now() })
+    }
+}
+
 /// Returns when the first was killed and when the second was frozen; the third goes on.
-fn lose_two(providers: &mut [conformance::interop::Process]) -> Result<(Instant, Instant), Failed> {
+fn lose_two(providers: &mut [Process]) -> Result<(Loss, Loss), Failed> {
     thread::sleep(WELL);
-    providers[0].kill()?;
-    let killed = Instant::now();
+    let killed = Loss::of(|| providers[0].kill())?;
     thread::sleep(KILLED);
-    providers[1].freeze()?;
-    let frozen = Instant::now();
+    let frozen = Loss::of(|| providers[1].freeze())?;
     thread::sleep(FROZEN);
     Ok((killed, frozen))
 }
 
-fn problem(request: &Request, killed: Instant, frozen: Instant) -> Option<String> {
+fn problem(request: &Request, killed: &Loss, frozen: &Loss) -> Option<String> {
     let Request { started, ended, outcome } = request;
     let took = *ended - *started;
     // A provider that freezes with a connection open may wake up again: nobody else can go on with it.
-    let under_way = *started < frozen && *ended >= frozen;
+    let under_way = *started < frozen.done && *ended >= frozen.began;
     if took > NOTICE_FROZEN && !under_way {
-        let after = started.saturating_duration_since(frozen);
+        let after = started.saturating_duration_since(frozen.began);
         return Some(format!("took {took:?}, started {after:?} after a provider was frozen: {outcome:?}"));
     }
     // A loss that comes while a request is under way, or isn't noticed yet, may be the end of it.
-    let excused = |lost: Instant, notice: Duration| *ended >= lost && *started <= lost + notice;
+    let excused = |lost: &Loss, notice: Duration| *ended >= lost.began && *started <= lost.done + notice;
     match outcome {
         Err(error) if !excused(killed, NOTICE_KILLED) && !excused(frozen, NOTICE_FROZEN) => {
-            let after = started.saturating_duration_since(killed);
+            let after = started.saturating_duration_since(killed.began);
             Some(format!("failed, started {after:?} after a provider was killed: {error:?}"))
         }
         _ => None,
