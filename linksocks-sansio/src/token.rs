@@ -11,6 +11,9 @@ use thiserror::Error;
 use crate::access::AccessRules;
 use crate::secret::{Credentials, Token};
 
+/// What a client is told whose address has failed too often.
+pub(crate) const TOO_MANY_FAILURES: &str = "too many failed logins from this address; try again later";
+
 /// A token to add to a server.
 #[derive(Clone, Debug)]
 pub enum NewToken {

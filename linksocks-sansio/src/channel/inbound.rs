@@ -36,6 +36,8 @@ pub(crate) struct Inbound {
     released: usize,
     /// What has been popped of gzip payloads since [`Inbound::take_inflated`].
     inflated: usize,
+    /// The last step of inflating had no result; see [`Inbound::take_tired`].
+    tired: bool,
     /// Whole messages that wait for another leg of their way.
     held: Vec<Sealed>,
     pub(crate) end: Option<InboundEnd>,
@@ -115,7 +117,8 @@ impl Inbound {
                     if let Some(chunk) = inflate.next_chunk(step).map_err(|_| BadPayload)? {
                         self.waiting.push_front(Waiting::Inflating(inflate, charge));
                         self.inflated += chunk.len();
-                        return Ok(Some(chunk));
+                        self.tired = chunk.is_empty();
+                        return Ok((!chunk.is_empty()).then_some(chunk));
                     }
                     self.release(charge);
                 }
@@ -154,6 +157,12 @@ impl Inbound {
     /// How many bytes of gzip payloads, inflated, have been popped since the last call.
     pub(crate) fn take_inflated(&mut self) -> usize {
         std::mem::take(&mut self.inflated)
+    }
+
+    /// Whether a step of inflating used up much and gave nothing since the last call: it is to be tried
+    /// again after others have had a turn.
+    pub(crate) fn take_tired(&mut self) -> bool {
+        std::mem::take(&mut self.tired)
     }
 
     /// Drops what waits.

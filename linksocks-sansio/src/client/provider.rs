@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::ids::LinkId;
 use crate::link::LinkEnd;
 use crate::relay::{EngineTimer, Timer};
-use crate::token::TokenError;
+use crate::token::{TOO_MANY_FAILURES, TokenError};
 use crate::wire::{Connector, ConnectorOperation, ConnectorResponse, Message};
 
 impl ClientEngine {
@@ -37,9 +37,10 @@ impl ClientEngine {
             Ok(_) => Event::ConnectorAdded { link },
             Err(reason) => {
                 // As long as the server waits for the process that we have taken the place of, its
-                // tokens are not ours.
+                // tokens are not ours; and others who share our address may have guessed too often.
+                let passes = reason == TokenError::ConnectorExists.to_string() || reason == TOO_MANY_FAILURES;
                 let timer = Timer::Engine(EngineTimer::Registration);
-                if reason == TokenError::ConnectorExists.to_string() && !self.relay.timers.is_set(timer) {
+                if passes && !self.relay.timers.is_set(timer) {
                     let delay = self.registration.next_delay(&mut self.relay.rng);
                     self.relay.set_timer(timer, delay);
                 }

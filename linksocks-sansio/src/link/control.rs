@@ -16,25 +16,30 @@ const OVERRUN: usize = 16 * CONGESTED;
 pub(crate) struct Control {
     /// Messages, and whether they are answers.
     queue: VecDeque<(Bytes, bool)>,
-    /// Of the answers. The rest does not count: two peers that are busy with requests of their own
-    /// must not stop listening to each other.
+    /// Of all messages.
     bytes: usize,
+    /// Of the answers. The rest does not count for [`Self::is_congested`]: two peers that are busy with
+    /// requests of their own must not stop listening to each other.
+    answers: usize,
 }
 
 impl Control {
     pub(crate) fn push(&mut self, message: Bytes) {
+        self.bytes += message.len();
         self.queue.push_back((message, false));
     }
 
     pub(crate) fn push_answer(&mut self, message: Bytes) {
         self.bytes += message.len();
+        self.answers += message.len();
         self.queue.push_back((message, true));
     }
 
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
         let (message, answer) = self.queue.pop_front()?;
+        self.bytes -= message.len();
         if answer {
-            self.bytes -= message.len();
+            self.answers -= message.len();
         }
         Some(message)
     }
@@ -49,11 +54,16 @@ impl Control {
 
     /// Whether too much waits to read on.
     pub(crate) fn is_congested(&self) -> bool {
-        self.bytes > CONGESTED
+        self.answers > CONGESTED
     }
 
     /// Whether more waits than any honest peer can cause.
     pub(crate) fn is_overrun(&self) -> bool {
-        self.bytes > OVERRUN
+        self.answers > OVERRUN
+    }
+
+    /// Whether too much waits to ask the peer for more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes > CONGESTED
     }
 }

@@ -21,7 +21,7 @@ impl Relay {
 
     /// Asks the peer of `link` for a UDP association, and binds a socket for the application meanwhile.
     pub(crate) fn open_association(&mut self, link: LinkId, origin: Origin, announced: SocketAddr) {
-        if !self.has_room(link) {
+        if !self.may_ask(link) {
             self.refuse(origin, OpenError::TooMany);
             return;
         }

@@ -7,9 +7,11 @@
 //! Without it a Disconnect (empty or `EOF`) ends the sender's direction in order and cuts the
 //! other one; any other text aborts.
 
-use super::{Relay, Socket, Timer};
+use std::time::Duration;
+
 use bytes::Bytes;
 
+use super::{Relay, Socket, Timer};
 use crate::channel::{Channel, InboundEnd, Origin, OutboundEnd, Phase, Side};
 use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
@@ -19,6 +21,9 @@ use crate::wire::{Compression, Data, Disconnect, Window};
 
 /// The text of a Disconnect that is no error (as real programs write it).
 pub(super) const EOF: &str = "EOF";
+
+/// How long everybody else has a turn after a step of inflating that gave nothing: some times what the step took.
+const INFLATE_PAUSE: Duration = Duration::from_millis(20);
 
 impl Relay {
     // ---- link → socket
@@ -89,11 +94,15 @@ impl Relay {
         }
         let Some(channel) = self.channels.get_mut(key) else { return };
         channel.inbound.settle();
+        let tired = channel.inbound.take_tired();
         let (released, inflated) = (channel.inbound.take_released(), channel.inbound.take_inflated());
         channel.received += inflated as u64;
         self.totals.bytes_received += inflated as u64;
         self.return_credit(key, released);
         self.recharge(key);
+        if tired {
+            self.set_timer(Timer::Inflate(key), INFLATE_PAUSE);
+        }
         self.end_writing(key);
     }
 
@@ -394,6 +403,7 @@ impl Relay {
         self.timers.cancel(Timer::HeldData(key));
         self.timers.cancel(Timer::HalfClose(key));
         self.timers.cancel(Timer::Batch(key));
+        self.timers.cancel(Timer::Inflate(key));
         self.timers.cancel(Timer::LastBytes(key));
         let mut channel = self.channels.remove(key)?;
         self.end_sweeping();

@@ -306,6 +306,7 @@ impl Relay {
             Timer::HeldData(channel) => self.send_held_data(channel),
             Timer::HalfClose(channel) => self.on_half_close_timeout(channel),
             Timer::Batch(channel) => self.flush(channel),
+            Timer::Inflate(channel) => self.on_local_progress(channel),
             Timer::AssociationResponse(association) => self.on_association_response_timeout(association),
             Timer::AssociationIdle(association) => self.on_association_idle(association),
             Timer::Lookup(query) => self.on_lookup_timeout(query),

@@ -30,7 +30,7 @@ impl Relay {
         let length = host.len();
         let request = ConnectRequest::Tcp { address: host, port: target.port };
         let connect = Message::Connect(Connect { channel: id, request, resume: false }).encode();
-        let refusal = match (connect, self.has_room(link)) {
+        let refusal = match (connect, self.may_ask(link)) {
             (Ok(connect), true) => {
                 let key = self.add_channel(link, id, Side::Socks, target, Phase::Connecting(origin));
                 self.send_control(link, connect);
@@ -45,6 +45,12 @@ impl Relay {
             (Err(_), _) => OpenError::Connect(ChannelError::InvalidTarget(TargetError::HostTooLong(length))),
         };
         self.refuse(origin, refusal);
+    }
+
+    /// Whether the peer of a link may be asked for one more channel: not while it does not even take what
+    /// it was asked before, since whoever asks may have given up meanwhile, any number of times.
+    pub(super) fn may_ask(&self, link: LinkId) -> bool {
+        self.has_room(link) && self.links.get(link).is_some_and(|link| !link.control.is_full())
     }
 
     /// Whether a link may have one more channel. Those that are over for the peer and still have bytes

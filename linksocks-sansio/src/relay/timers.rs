@@ -26,6 +26,8 @@ pub(crate) enum Timer {
     HalfClose(ChannelKey),
     /// Bytes have waited long enough for more to share a message with them.
     Batch(ChannelKey),
+    /// Inflating what a channel has received goes on.
+    Inflate(ChannelKey),
     /// The Connect of a UDP association must be answered.
     AssociationResponse(AssociationKey),
     /// A UDP association may have been idle for too long, or what waits in one that is over has had
@@ -106,6 +108,7 @@ impl Timer {
             | Self::Acknowledge(_)
             | Self::HeldData(_)
             | Self::Batch(_)
+            | Self::Inflate(_)
             | Self::DialStagger(_)
             | Self::Shutdown => false,
             Self::Engine(timer) => timer.blames_others(),

@@ -17,8 +17,8 @@ const REFILL: Duration = Duration::from_secs(2);
 /// The most addresses that are remembered; beyond it the one that failed longest ago is forgotten.
 const ADDRESSES: usize = 8192;
 
-/// The most ways in that are remembered per address.
-const KNOWN: usize = 4;
+/// The most tokens that are remembered per address; beyond it the one that was used longest ago is forgotten.
+const KNOWN: usize = 64;
 
 /// What opens for whoever knows the right words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +38,9 @@ struct Attempt {
     failures: u32,
     /// When `failures` was right.
     since: Instant,
-    /// Ways in that were found from here. Behind one address there may be many clients, and one that
-    /// fails must not lock the others out.
-    known: SmallVec<[Door; KNOWN]>,
+    /// Ways in that were found from here, the last used last. Behind one address there may be many clients,
+    /// and one that fails must not lock the others out.
+    known: SmallVec<[Door; 4]>,
 }
 
 impl Attempt {
@@ -53,6 +53,11 @@ impl Attempt {
 }
 
 impl Attempts {
+    /// Whether anybody at `address` has ever found a way in.
+    pub(super) fn knows(&self, address: IpAddr) -> bool {
+        self.0.get(&network(address)).is_some_and(|attempt| !attempt.known.is_empty())
+    }
+
     /// Whether an attempt from `address` is to be judged at all. `door`: what it would open.
     pub(super) fn allows(&mut self, address: IpAddr, door: Option<Door>, now: Instant) -> bool {
         let Some(attempt) = self.0.get_mut(&network(address)) else { return true };
@@ -68,12 +73,13 @@ impl Attempts {
 
     pub(super) fn on_success(&mut self, address: IpAddr, door: Door, now: Instant) {
         let known = &mut self.entry(address, now).known;
-        if !known.contains(&door) {
-            if known.len() == KNOWN {
-                known.remove(0);
-            }
-            known.push(door);
+        known.retain(|other| *other != door);
+        if known.len() == KNOWN
+            && let Some(oldest) = known.iter().position(|door| *door != Door::Api)
+        {
+            known.remove(oldest);
         }
+        known.push(door);
     }
 
     fn entry(&mut self, address: IpAddr, now: Instant) -> &mut Attempt {
@@ -96,7 +102,7 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::{Attempts, BURST, Door, REFILL};
+    use super::{Attempts, BURST, Door, KNOWN, REFILL};
     use crate::ids::TokenId;
     use crate::tests::epoch;
 
@@ -119,6 +125,23 @@ mod tests {
         attempts.on_failure(guesser, now + REFILL);
         assert!(!attempts.allows(guesser, None, now + REFILL));
         assert!(attempts.allows(guesser, None, now + 1000 * REFILL));
+    }
+
+    #[test]
+    fn the_tokens_used_last_are_remembered_and_the_api_always() {
+        let (mut attempts, now) = (Attempts::default(), epoch());
+        let address = "192.0.2.1".parse().unwrap();
+        let token = |number: usize| Door::Token(TokenId(number as u64));
+        attempts.on_success(address, Door::Api, now);
+        for number in (0..KNOWN).chain([0]) {
+            attempts.on_success(address, token(number), now);
+        }
+        for _ in 0..BURST {
+            attempts.on_failure(address, now);
+        }
+        for (door, known) in [(Door::Api, true), (token(0), true), (token(1), false), (token(2), true)] {
+            assert_eq!(attempts.allows(address, Some(door), now), known, "{door:?}");
+        }
     }
 
     #[test]

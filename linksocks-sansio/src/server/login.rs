@@ -15,6 +15,7 @@ use crate::io::{Action, UpgradeRequest, is_link_path};
 use crate::link::{Extensions, LinkEnd};
 use crate::relay::{Ending, Login, Owner, Timer, close_code};
 use crate::secret::TokenDigest;
+use crate::token::TOO_MANY_FAILURES;
 use crate::wire::{Auth, AuthResponse, Message};
 
 /// What the client is told when no token matches; as real servers have it.
@@ -22,9 +23,6 @@ const INVALID_TOKEN: &str = "invalid token";
 
 /// What the client is told when its first message is another one than Auth.
 const INVALID_AUTH: &str = "invalid auth message";
-
-/// What a client is told whose address has failed too often.
-pub(super) const TOO_MANY_FAILURES: &str = "too many failed logins from this address; try again later";
 
 /// What a client is told for whose token there are enough links.
 const TOO_MANY_LINKS: &str = "too many links with this token";
@@ -43,7 +41,9 @@ impl ServerEngine {
         let (address, now) = (request.peer.ip(), self.relay.now);
         let rejection = rejection
             .or_else(|| {
-                let allowed = self.attempts.allows(address, token.map(Door::Token), now);
+                // A token that comes in a message is judged then.
+                let allowed = self.attempts.allows(address, token.map(Door::Token), now)
+                    || login.is_none() && self.attempts.knows(address);
                 (!allowed).then_some((429, TOO_MANY_FAILURES))
             })
             .or_else(|| self.check_limits(token).err().map(|reason| (503, reason)));

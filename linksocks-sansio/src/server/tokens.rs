@@ -2,7 +2,6 @@
 
 use super::ServerEngine;
 use super::clients::Client;
-use super::login::TOO_MANY_FAILURES;
 use super::providers::{Group, Provider};
 use super::registry::{Added, Kind};
 use crate::access::AccessRules;
@@ -11,7 +10,7 @@ use crate::event::{ClientKind, Event};
 use crate::ids::{LinkId, TokenId};
 use crate::relay::{EngineTimer, Timer, close_code};
 use crate::secret::Token;
-use crate::token::{AddedToken, NewToken, TokenError};
+use crate::token::{AddedToken, NewToken, TOO_MANY_FAILURES, TokenError};
 use crate::wire::{self, ConnectorOperation, ConnectorResponse, Message};
 
 /// What a peer is told that may not manage connectors; as real servers have it.
@@ -104,7 +103,10 @@ impl ServerEngine {
         token: Token,
     ) -> Result<Option<Token>, String> {
         let (address, now) = (self.peer_of(link), self.relay.now);
-        if address.is_some_and(|address| !self.attempts.allows(address, None, now)) {
+        // Asking again for one's own is no guess.
+        if !self.is_connector_of(provider, &token)
+            && address.is_some_and(|address| !self.attempts.allows(address, None, now))
+        {
             return Err(TOO_MANY_FAILURES.to_owned());
         }
         let rules = AccessRules::default();
@@ -123,10 +125,15 @@ impl ServerEngine {
     /// Tokens of others are as good as none for a provider.
     fn remove_connector(&mut self, provider: Provider, token: &Token) {
         if let Some(id) = self.registry.find(token)
-            && self.registry.connectors_of(provider).any(|known| known == id)
+            && self.is_connector_of(provider, token)
         {
             self.remove_token_id(id);
         }
+    }
+
+    fn is_connector_of(&self, provider: Provider, token: &Token) -> bool {
+        let id = self.registry.find(token);
+        id.is_some_and(|id| self.registry.connectors_of(provider).any(|known| known == id))
     }
 
     /// A link of a provider is gone. If it was the last one, its connectors stay for a while.

@@ -408,6 +408,34 @@ fn ids_of_others_are_worth_nothing() {
     assert!(!net.clients[1].peers[&app].reset);
 }
 
+/// A provider that takes nothing is asked for so much only, even if whoever asks gives up at once.
+#[test]
+fn what_is_asked_and_given_up_does_not_pile_up() {
+    let mut net = Net::agent();
+    let (dialler, asker) = (net.links(0).next().unwrap(), net.links(1).next().unwrap());
+    net.server.links_stalled = true;
+    for number in 0..100_000_u128 {
+        let channel = ChannelId(number.to_be_bytes());
+        let request = match number % 2 {
+            0 => ConnectRequest::Tcp { address: "127.0.0.1".into(), port: 80 },
+            _ => ConnectRequest::Udp,
+        };
+        net.server.receive(asker, &Message::Connect(Connect { channel, request, resume: false }));
+        net.server.receive(asker, &Message::Disconnect(Disconnect { channel, error: None }));
+    }
+    net.server.links_stalled = false;
+    for (link, bytes) in std::mem::take(&mut net.server.unwritten) {
+        net.server.input(Input::LinkWritten { link, bytes });
+    }
+    let lengths =
+        net.server.sent.iter().filter(|(link, _)| *link == dialler).map(|(_, message)| message.len());
+    let asked: usize = lengths.sum();
+    assert!((MIB..2 * MIB).contains(&asked), "{asked} bytes");
+    net.drive();
+    let other = net.join(connector());
+    net.open(other, 0);
+}
+
 #[test]
 fn a_provider_can_not_make_the_server_dial() {
     let mut net = Net::agent();

@@ -196,3 +196,22 @@ fn providers_can_not_guess_tokens() {
     net.advance(Duration::from_secs(2));
     assert_eq!(manage(&mut net, 0, ConnectorOperation::Add, "another"), Ok(Some(token("another"))));
 }
+
+/// Others at its address have guessed too often: a provider asks again later.
+#[test]
+fn a_provider_is_not_shut_out_for_good_by_guesses_of_others() {
+    let mut net = Net::new(server());
+    net.join(with_connector("first"));
+    net.join(provider());
+    for _ in 0..30 {
+        manage(&mut net, 1, ConnectorOperation::Add, "forward").unwrap_err();
+    }
+    let late = net.join(with_connector("late"));
+    let added = |net: &Net| {
+        net.clients[late].events.iter().any(|event| matches!(event, Event::ConnectorAdded { .. }))
+    };
+    assert!(!added(&net));
+    assert!(manage(&mut net, 0, ConnectorOperation::Add, "first").is_ok(), "one's own is no guess");
+    net.advance(Duration::from_secs(10));
+    assert!(added(&net));
+}

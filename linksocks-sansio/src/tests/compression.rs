@@ -293,6 +293,20 @@ fn a_bomb_resets_its_channel_and_nothing_else() {
     assert!(!pair.client.peers[&other_app].reset);
 }
 
+/// A payload that takes long and gives nothing lets others have their turns.
+#[test]
+fn a_payload_of_nothing_is_inflated_bit_by_bit() {
+    let mut pair = Pair::plain();
+    let (_, target) = pair.open();
+    let channel = channel_id(&pair);
+    inject(&mut pair, channel, [gzip(b"").repeat(30_000), gzip(b"x")].concat());
+    assert!(pair.target(target).is_empty());
+    pair.advance(Duration::from_millis(50));
+    assert!(pair.target(target).is_empty(), "many turns");
+    pair.advance(Duration::from_secs(1));
+    assert_eq!(pair.target(target), b"x");
+}
+
 /// A target that takes nothing keeps a bomb compressed: it costs what came in.
 #[test]
 fn what_waits_stays_compressed() {

@@ -327,3 +327,24 @@ fn guesses_that_come_at_once_are_counted_at_once() {
     assert_eq!(tried, 30);
     assert!(!offer(TOKEN), "even the right one");
 }
+
+/// Behind one address there may be many clients.
+#[test]
+fn a_stranger_does_not_lock_out_who_logs_in_by_a_message() {
+    let mut server = lone_server();
+    let link = offer_link(&mut server, "/socket/", None).unwrap();
+    server.receive(link, &auth(TOKEN, false));
+    for _ in 0..30 {
+        let stranger = offer_link(&mut server, &url_login("wrong"), None).unwrap();
+        server.input(Input::LinkClosed { link: stranger, cause: LinkClose::Local });
+    }
+    assert!(offer_link(&mut server, &url_login("wrong"), None).is_none(), "enough is enough");
+    for (text, enters) in [(TOKEN, true), ("wrong", false)] {
+        let link = offer_link(&mut server, "/socket/", None).unwrap();
+        server.sent.clear();
+        server.receive(link, &auth(text, false));
+        let answer = server.take_sent();
+        let entered = matches!(&answer[..], [Message::AuthResponse(AuthResponse::Success { .. }), ..]);
+        assert_eq!(entered, enters, "{answer:?}");
+    }
+}

@@ -3,9 +3,8 @@
 mod deflate;
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, BufRead, ErrorKind, Read};
 
-use bytes::buf::Reader;
 use bytes::{Buf, Bytes};
 use flate2::bufread::MultiGzDecoder;
 use thiserror::Error;
@@ -29,14 +28,17 @@ pub enum GzipError {
     Corrupt,
 }
 
+/// How much more of a payload than it may give out a step uses up. What compresses badly grows by far less.
+const SPARE_INPUT: usize = 16 * 1024;
+
 /// Inflates one gzip payload in chunks, as a reader has room for them.
 ///
 /// The payload may have several members. Headers, checksums and lengths of all are verified; a
 /// checksum stands behind what it covers, so bytes may come out before an error does.
 ///
 /// While it runs it keeps the compressed payload and about 48 KiB of state; both are released at
-/// the end and at an error. The time of a step grows with the payload that it uses up, at worst
-/// all of it (32 MiB of empty members: 0.2 s).
+/// the end and at an error. The time of a step grows with the payload that it uses up, which is bounded
+/// like what it gives out: a payload can be 32 MiB of nothing, and take seconds.
 pub struct Inflate {
     state: State,
     cap: usize,
@@ -45,7 +47,7 @@ pub struct Inflate {
 }
 
 enum State {
-    Running(Box<MultiGzDecoder<Reader<Bytes>>>),
+    Running(Box<MultiGzDecoder<Rationed>>),
     Done,
     Failed(GzipError),
 }
@@ -54,11 +56,12 @@ impl Inflate {
     /// Starts on a whole `payload`. At most `cap` bytes will come out.
     #[must_use]
     pub fn new(payload: Bytes, cap: usize) -> Self {
-        let decoder = Box::new(MultiGzDecoder::new(payload.reader()));
+        let decoder = Box::new(MultiGzDecoder::new(Rationed { payload, left: 0 }));
         Self { state: State::Running(decoder), cap, produced: 0 }
     }
 
-    /// The next 1 to `max` bytes, or `None` at the end. Only the last chunk has fewer than `max`.
+    /// The next bytes, at most `max`, or `None` at the end. An empty chunk says that much of the payload
+    /// was used up for nothing: to be tried again after others have had a turn.
     ///
     /// # Errors
     /// [`GzipError`]; the same again on every later call.
@@ -75,16 +78,16 @@ impl Inflate {
         // One byte more than allowed tells whether the end comes in time.
         let room = (self.cap - self.produced).saturating_add(1);
         let error = match fill(decoder, max.min(room)) {
-            Ok(chunk) if chunk.is_empty() => {
+            Ok(None) => {
                 self.state = State::Done;
                 return Ok(None);
             }
-            Ok(chunk) if chunk.len() < room => {
+            Ok(Some(chunk)) if chunk.len() < room => {
                 self.produced += chunk.len();
                 return Ok(Some(chunk));
             }
-            Ok(_) => GzipError::TooLarge { cap: self.cap },
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => GzipError::Truncated,
+            Ok(Some(_)) => GzipError::TooLarge { cap: self.cap },
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => GzipError::Truncated,
             Err(_) => GzipError::Corrupt,
         };
         self.state = State::Failed(error);
@@ -102,13 +105,46 @@ impl fmt::Debug for Inflate {
     }
 }
 
-/// Inflates until there are `max` bytes or no more.
-fn fill(decoder: &mut impl Read, max: usize) -> io::Result<Bytes> {
+/// A payload of which only so much is read at a time; then it "would block".
+struct Rationed {
+    payload: Bytes,
+    left: usize,
+}
+
+impl BufRead for Rationed {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.left == 0 && !self.payload.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(&self.payload[..self.payload.len().min(self.left)])
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.payload.advance(length);
+        self.left -= length;
+    }
+}
+
+impl Read for Rationed {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let length = self.fill_buf()?.read(buf)?;
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+/// Inflates until there are `max` bytes or no more (`None`: not even one), or the ration is used up.
+fn fill(decoder: &mut MultiGzDecoder<Rationed>, max: usize) -> io::Result<Option<Bytes>> {
+    decoder.get_mut().left = max.saturating_add(SPARE_INPUT);
     let mut chunk = Vec::with_capacity(max);
-    decoder.take(max as u64).read_to_end(&mut chunk)?;
+    let hungry = match decoder.take(max as u64).read_to_end(&mut chunk) {
+        Ok(_) => false,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => true,
+        Err(error) => return Err(error),
+    };
     // A few bytes that wait for a slow reader must not pin the memory of a whole chunk.
     chunk.shrink_to_fit();
-    Ok(Bytes::from(chunk))
+    Ok((hungry || !chunk.is_empty()).then(|| Bytes::from(chunk)))
 }
 
 #[cfg(test)]
@@ -119,7 +155,7 @@ mod tests {
     use flate2::{Compression, GzBuilder, write::GzEncoder};
     use quickcheck::quickcheck;
 
-    use super::{GzipError, Inflate};
+    use super::{GzipError, Inflate, SPARE_INPUT};
 
     const NO_CAP: usize = usize::MAX;
 
@@ -250,6 +286,19 @@ mod tests {
         let (chunks, end) = inflate(compress(&vec![0; 64 << 20]), cap, 64 << 10);
         assert_eq!(end, Err(GzipError::TooLarge { cap }));
         assert!(chunks.concat().len() <= cap);
+    }
+
+    #[test]
+    fn a_payload_of_nothing_takes_many_steps() {
+        let payload: Vec<u8> = std::iter::repeat_n(compress(b""), 20_000).flatten().collect();
+        let steps = payload.len() / (SPARE_INPUT + 1000);
+        let (chunks, end) = inflate([payload, compress(b"x")].concat(), 10, 1000);
+        assert_eq!((chunks.concat(), end), (b"x".to_vec(), Ok(())));
+        assert!(
+            chunks.len() > steps && chunks[..steps].iter().all(Bytes::is_empty),
+            "{} chunks",
+            chunks.len()
+        );
     }
 
     #[test]
