@@ -21,11 +21,13 @@ use crate::pipe;
 use crate::pumps::Inbox;
 use crate::request::{Request, Requests};
 use crate::runtime::Runtime;
+use crate::tap::{Tapped, Tapping};
 use crate::transport::{Acceptor, Connector};
 
 pub use crate::datagrams::{DatagramChannel, DatagramReceiver, DatagramSender};
 pub use crate::observer::Events;
 pub use crate::pipe::PipeStream;
+pub use crate::tap::Tap;
 #[cfg(feature = "tls")]
 pub use crate::tls::{ClientTls, ServerTls, TlsError};
 
@@ -63,6 +65,7 @@ impl Client {
             seed: None,
             #[cfg(feature = "tls")]
             tls: ClientTls::default(),
+            tap: Tapping::default(),
             observed,
         }
     }
@@ -75,6 +78,7 @@ pub struct ClientBuilder {
     seed: Option<[u8; 32]>,
     #[cfg(feature = "tls")]
     tls: ClientTls,
+    tap: Tapping,
     observed: (Reporter, Observer),
 }
 
@@ -93,6 +97,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn tls(mut self, tls: ClientTls) -> Self {
         self.tls = tls;
+        self
+    }
+
+    /// Shows all that goes into the engine and comes out of it.
+    #[must_use]
+    pub fn tap(mut self, tap: impl Tap) -> Self {
+        self.tap = Tapping(Some(Box::new(tap)));
         self
     }
 
@@ -117,7 +128,8 @@ impl ClientBuilder {
         let connector = self.tls.into();
         #[cfg(not(feature = "tls"))]
         let connector = Connector::default();
-        let engine = ClientEngine::new(self.config, seed, runtime.now());
+        let config = self.config;
+        let engine = Tapped::new(runtime.now(), self.tap, |now| ClientEngine::new(config, seed, now));
         let (requests, inbox) = (Requests::new(), Inbox::new());
         let engine = EngineHandle::start(runtime, engine, self.observed, None, connector, requests, inbox);
         Ok(ClientHandle { engine })
@@ -209,6 +221,7 @@ impl Server {
             address: DEFAULT_ADDRESS,
             seed: None,
             acceptor: Acceptor::default(),
+            tap: Tapping::default(),
             observed: observer::observe(false),
         }
     }
@@ -225,6 +238,7 @@ pub struct ServerBuilder {
     address: SocketAddr,
     seed: Option<[u8; 32]>,
     acceptor: Acceptor,
+    tap: Tapping,
     observed: (Reporter, Observer),
 }
 
@@ -251,6 +265,13 @@ impl ServerBuilder {
         self
     }
 
+    /// See [`ClientBuilder::tap`].
+    #[must_use]
+    pub fn tap(mut self, tap: impl Tap) -> Self {
+        self.tap = Tapping(Some(Box::new(tap)));
+        self
+    }
+
     /// What will happen, from the start on.
     #[must_use]
     pub fn events(&self) -> Events {
@@ -266,7 +287,8 @@ impl ServerBuilder {
         let address = self.address;
         let bound = runtime.listen(address).await;
         let (listener, local) = bound.map_err(|error| StartError::Listen { address, error })?;
-        let engine = ServerEngine::new(self.config, seed, runtime.now());
+        let config = self.config;
+        let engine = Tapped::new(runtime.now(), self.tap, |now| ServerEngine::new(config, seed, now));
         let (front_door, stop) = oneshot::channel();
         let (requests, inbox) = (Requests::new(), Inbox::new());
         let (acceptor, connector) = (self.acceptor, Connector::default());
@@ -346,7 +368,7 @@ struct EngineHandle {
 impl EngineHandle {
     fn start<R: Runtime, E: Engine + Send + 'static>(
         runtime: R,
-        engine: E,
+        engine: Tapped<E>,
         (reporter, observer): (Reporter, Observer),
         front_door: Option<FrontDoor>,
         connector: Connector,

@@ -18,6 +18,7 @@ pub mod pipe;
 pub mod pumps;
 mod request;
 pub mod runtime;
+mod tap;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod transport;

@@ -29,6 +29,7 @@ use crate::pumps::stream::{OpenLink, StreamCommand};
 use crate::pumps::{Inbox, datagrams, listener, stream};
 use crate::request::{OfferAnswer, Request, Requests};
 use crate::runtime::{Accepted, Runtime, Timer};
+use crate::tap::Tapped;
 use crate::transport::Connector;
 
 /// How many inputs are handled between two drains of the engine.
@@ -44,7 +45,7 @@ pub(crate) type FrontDoor = oneshot::Sender<Infallible>;
 /// Owns an engine and everything that it has asked for.
 pub(crate) struct Owner<R: Runtime, E> {
     runtime: R,
-    engine: E,
+    engine: Tapped<E>,
     reporter: Reporter,
     front_door: Option<FrontDoor>,
     /// For links that are opened.
@@ -85,7 +86,7 @@ enum Pending {
 impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
     pub(crate) fn new(
         runtime: R,
-        engine: E,
+        engine: Tapped<E>,
         reporter: Reporter,
         front_door: Option<FrontDoor>,
         connector: Connector,

@@ -104,6 +104,9 @@ pub trait RuntimeStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Reads at most `max` bytes, and no more than fit, into the spare capacity of `buf`, which the
     /// caller has reserved. Returns how many; 0 means EOF.
     ///
+    /// Safe code can't lend memory that is not initialised, so this zeroes it first. A runtime that
+    /// knows a way without does better.
+    ///
     /// # Errors
     /// Those of `read`.
     fn poll_read_buf(
@@ -111,7 +114,14 @@ pub trait RuntimeStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
         cx: &mut Context<'_>,
         buf: &mut BytesMut,
         max: usize,
-    ) -> Poll<io::Result<usize>>;
+    ) -> Poll<io::Result<usize>> {
+        let start = buf.len();
+        buf.resize(start + max.min(buf.capacity() - start), 0);
+        let read = Pin::new(self).poll_read(cx, &mut buf[start..]);
+        let length = if let Poll::Ready(Ok(length)) = read { length } else { 0 };
+        buf.truncate(start + length);
+        read
+    }
 
     /// Sends small segments at once (`TCP_NODELAY`).
     ///
@@ -119,12 +129,14 @@ pub trait RuntimeStream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Those of `setsockopt`.
     fn set_nodelay(&self) -> io::Result<()>;
 
-    /// Makes the kernel find out if the other end has vanished (`SO_KEEPALIVE`, within a few
-    /// minutes). Nothing for streams that are no TCP connections.
+    /// Makes the kernel find out if the other end has vanished (`SO_KEEPALIVE`): it asks after `idle`
+    /// without a sign of life, and then every `interval`. Nothing for streams that are no TCP
+    /// connections.
     ///
     /// # Errors
     /// Those of `setsockopt`.
-    fn set_keepalive(&self) -> io::Result<()> {
+    fn set_keepalive(&self, idle: Duration, interval: Duration) -> io::Result<()> {
+        let _ = (idle, interval);
         Ok(())
     }
 
@@ -152,7 +164,7 @@ pub trait RuntimeDatagrams: Unpin + Send + 'static {
         buffer: &mut [u8],
     ) -> Poll<io::Result<(Bytes, SocketAddr)>>;
 
-    /// Sends one datagram.
+    /// Sends one datagram. While this is pending, the caller comes back with the same one.
     ///
     /// # Errors
     /// Those of `sendto`; none of them means that the socket is broken.

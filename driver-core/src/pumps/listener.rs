@@ -15,6 +15,10 @@ use crate::runtime::{Accepted, Runtime, RuntimeStream};
 
 /// The pause after a failed `accept`: out of descriptors, it fails again at once.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection is quiet before the kernel asks whether the other end is still there, and how
+/// long between questions: those of Go programs.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Permission to accept so many more connections.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +71,7 @@ pub(crate) async fn accept<R: Runtime>(runtime: &R, listener: &R::Listener) -> A
                 // An option that can't be set means a dead connection; reading will tell. Nothing else
                 // may ever tell of the end of a quiet one, such as the control connection of UDP.
                 let _ = accepted.stream.set_nodelay();
-                let _ = accepted.stream.set_keepalive();
+                let _ = accepted.stream.set_keepalive(KEEPALIVE_IDLE, KEEPALIVE_INTERVAL);
                 return accepted;
             }
             Err(_) => runtime.sleep(PAUSE).await,
