@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -321,6 +321,10 @@ impl<R: Runtime, S: RuntimeStream> Pump<R, S> {
         if self.write_half == WriteHalf::Ending {
             match Pin::new(&mut self.stream).poll_close(cx) {
                 Poll::Ready(Ok(())) => self.write_half = WriteHalf::Shut,
+                // There is no connection any more that could be told; reading tells why.
+                Poll::Ready(Err(error)) if error.kind() == ErrorKind::NotConnected => {
+                    self.write_half = WriteHalf::Shut;
+                }
                 Poll::Ready(Err(error)) => return Err(socket_error(&error)),
                 Poll::Pending => {}
             }
