@@ -1,16 +1,13 @@
 //! The binary `linksocks`.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use driver_tokio::TokioRuntime;
 use futures_core::Stream;
 
 fn main() -> ExitCode {
-    run().unwrap_or_else(|error| {
-        let _ = writeln!(io::stderr(), "error: cannot start: {error}");
-        ExitCode::FAILURE
-    })
+    driver_core::cli::exit(run())
 }
 
 fn run() -> io::Result<ExitCode> {

@@ -1,6 +1,7 @@
 //! The command line, shared by the binaries of all runtimes.
 //!
-//! A binary builds its runtime, collects arguments, environment and signals, and calls [`run`].
+//! A binary builds its runtime, collects arguments, environment and signals, and calls [`run`]; [`exit`] makes
+//! its exit status of that.
 
 mod args;
 mod client;
@@ -93,6 +94,15 @@ impl From<StartError> for Failure {
         }
         Self::Running(error.to_string())
     }
+}
+
+/// The exit status of a binary: what [`run`] returned, or 1 if there was nothing to run it on, which standard
+/// error is told.
+pub fn exit(outcome: io::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "error: cannot start: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Runs a command line and returns the exit status: 0 if all is well, 1 after an error, 130 after
