@@ -13,8 +13,11 @@
 //!
 //! [`Engine::handle_input`](crate::io::Engine::handle_input) returns none: what a peer does wrong ends its
 //! link or channel. The codecs of [`wire`](crate::wire), [`socks5`](crate::socks5),
-//! [`access`](crate::access) and [`http`](crate::http) have errors of their own. All texts are fit for logs:
-//! they repeat no token, password or payload.
+//! [`access`](crate::access) and [`http`](crate::http) have errors of their own.
+//!
+//! The texts are fit for logs: they repeat no token, password or payload. Some quote the peer, as it chose
+//! to put it: [`LinkError::Rejected`], [`LinkError::Closed`], [`ChannelError::Refused`],
+//! [`ChannelError::Remote`].
 //!
 //! ```
 //! use linksocks_sansio::error::{LinkError, SocketError};
@@ -175,8 +178,9 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    /// Whether trying again can't help: the operator must act. It ends a client, but only one that has never
-    /// logged in; a rejected token does not with [`ClientConfig::retry_auth`](crate::ClientConfig::retry_auth).
+    /// Whether trying again can't help: the operator must act. It ends a client, but for a rejected token with
+    /// [`ClientConfig::retry_auth`](crate::ClientConfig::retry_auth). After a first login, a client takes no
+    /// failed upgrade for final.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(

@@ -1,7 +1,8 @@
 //! What an engine tells people: for logs and metrics, never for control.
 //!
 //! Ids are for log lines, too: [`Display`](std::fmt::Display) gives `link3.0`, `socket1.2`. No event holds
-//! a token or payload; a target is in [`Event::ChannelOpened`] and in texts of errors.
+//! a token or payload, unless the peer puts one into its words ([`Event::PeerLog`],
+//! [`Event::ConnectorRefused`]); targets are in [`Event::ChannelOpened`] and in texts of errors.
 
 use std::net::SocketAddr;
 use std::time::Duration;

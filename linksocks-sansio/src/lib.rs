@@ -15,7 +15,7 @@
 //! | | what | from where |
 //! |---|---|---|
 //! | configuration | [`ClientConfig`] or [`ServerConfig`] | the user; every default is documented |
-//! | seed | 32 bytes | the operating system's generator, a new seed for every engine: ids, and the secrets of sessions and of made tokens, come from it. A constant is for tests |
+//! | seed | 32 bytes, for ids and secrets | the operating system's generator, anew for every engine; constants are for tests |
 //! | time | an [`Instant`](std::time::Instant) with every input | one monotonic clock; a simulation invents it |
 //! | inputs | [`Input`] | sockets, the resolver, the embedder ([`Command`]) |
 //!
@@ -82,9 +82,9 @@
 //!
 //! # Other crates in the interface
 //!
-//! Payloads are [`bytes::Bytes`], looked-up addresses a [`smallvec::SmallVec`], and [`InstanceId`] holds a
-//! [`uuid::Uuid`]; a driver needs the first, and for [`Input::Resolved`] `.collect()` or `.into()` makes
-//! the second.
+//! Payloads are `bytes::Bytes`, looked-up addresses a `smallvec::SmallVec`, and [`InstanceId`] holds a
+//! `uuid::Uuid`. A driver needs `bytes`; the list of [`Input::Resolved`] is made by `.collect()` or, from a
+//! `Vec`, `.into()`.
 //!
 //! # Features
 //!

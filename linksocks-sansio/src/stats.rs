@@ -2,7 +2,8 @@
 
 /// A snapshot of an engine. Everything but the totals is back at zero when nothing is connected.
 ///
-/// Bytes of payload are counted as they are before compression and after inflating.
+/// Stream bytes are counted uncompressed; only those that a server passes on between its clients, as they
+/// travel.
 ///
 /// ```
 /// # use std::time::Instant;

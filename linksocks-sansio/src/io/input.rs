@@ -64,8 +64,8 @@ pub enum Input {
     Command(Command),
 
     /// A peer asks the HTTP front door of a server for a WebSocket, by a valid upgrade request (RFC 6455
-    /// section 4.2.1) for a [link path](super::is_link_path). Answered by [`Action::AcceptLink`](super::Action::AcceptLink) or
-    /// [`Action::RejectLink`](super::Action::RejectLink).
+    /// section 4.2.1) for a [link path](super::is_link_path). Answered by
+    /// [`Action::AcceptLink`](super::Action::AcceptLink) or [`Action::RejectLink`](super::Action::RejectLink).
     LinkOffered {
         /// Returned with the answer.
         ticket: Ticket,
@@ -268,8 +268,8 @@ pub enum Input {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Open a channel to `target` without SOCKS, on a client with the role
-    /// [`SocksSide`](crate::config::ClientRole::SocksSide); refused elsewhere. Answered by [`Action::AdoptSocket`](super::Action::AdoptSocket) once the
-    /// other side has connected, or by [`Action::Refuse`](super::Action::Refuse).
+    /// [`SocksSide`](crate::config::ClientRole::SocksSide); refused elsewhere. Answered by
+    /// [`Action::AdoptSocket`](super::Action::AdoptSocket) once the other side has connected, or by [`Action::Refuse`](super::Action::Refuse).
     Open {
         /// Returned with the answer.
         ticket: Ticket,
@@ -277,8 +277,8 @@ pub enum Command {
         target: TargetAddr,
     },
     /// Open a UDP association without SOCKS, on a client with the role
-    /// [`SocksSide`](crate::config::ClientRole::SocksSide); refused elsewhere. Answered by [`Action::AdoptDatagrams`](super::Action::AdoptDatagrams) once the other
-    /// side has agreed, or by [`Action::Refuse`](super::Action::Refuse).
+    /// [`SocksSide`](crate::config::ClientRole::SocksSide); refused elsewhere. Answered by
+    /// [`Action::AdoptDatagrams`](super::Action::AdoptDatagrams) once the other side has agreed, or by [`Action::Refuse`](super::Action::Refuse).
     Associate {
         /// Returned with the answer.
         ticket: Ticket,

@@ -23,6 +23,17 @@
 //! - Whatever was written before a [`Action::Close`] arrives, if the other end reads it.
 //! - Nothing is received without credit, see below.
 //!
+//! # What is the driver's
+//!
+//! - **Sockets:** TCP without delay (`TCP_NODELAY`), UDP, TLS, name lookups, and timers.
+//! - **WebSockets** (RFC 6455): the upgrade at both ends, without extensions and subprotocols, and frames.
+//!   The engine sees whole binary messages. Pings of the peer are answered without it; what it must not
+//!   send, a text or a message over [`Limits::MAX_MESSAGE`](crate::config::Limits::MAX_MESSAGE), is an
+//!   [`Input::LinkInvalid`].
+//! - **The HTTP front door** of a server: [`is_link_path`] tells which requests are for links.
+//!
+//! Everything else, and every decision, is the engine's.
+//!
 //! # Sequences
 //!
 //! What follows what; `→` is an output, `←` an input.

@@ -6,8 +6,9 @@ use bytes::BytesMut;
 
 use crate::wire::DATA_HEADER_LEN;
 
-/// Bytes read from a socket, for [`Input::SocketRead`](super::Input::SocketRead), in memory whose first [`ReadBuf::HEADROOM`] bytes are left free, so
-/// that the header of the message can be filled in without moving the payload.
+/// Bytes read from a socket, for [`Input::SocketRead`](super::Input::SocketRead), in memory whose first
+/// [`ReadBuf::HEADROOM`] bytes are left free, so that the header of the message can be filled in without
+/// moving the payload.
 ///
 /// ```
 /// use linksocks_sansio::ReadBuf;
