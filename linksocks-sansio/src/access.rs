@@ -10,6 +10,29 @@
 //! Only addresses are judged, and the address that was judged is the one that is used: a name is
 //! looked up first, and passes if any of its addresses does.
 //!
+//! ```
+//! use linksocks_sansio::access::{AccessRule, AccessRules, RuleError, Verdict};
+//!
+//! let rules = ["!10.0.0.0/8", ":443", "192.0.2.7-20:8000-8999"];
+//! let rules = rules.iter().map(|text| text.parse()).collect::<Result<AccessRules, RuleError>>()?;
+//! assert!(rules.allows("198.51.100.1:443".parse()?));
+//! assert!(rules.allows("192.0.2.9:8080".parse()?));
+//! assert!(!rules.allows("198.51.100.1:80".parse()?)); // no allow rule matches
+//! assert!(!rules.allows("10.1.2.3:443".parse()?)); // denied, although another rule allows it
+//!
+//! // Before a name is looked up:
+//! assert_eq!(rules.judge(&"example.com:443".parse()?), Verdict::NeedsLookup); // could be 10.1.2.3
+//! assert_eq!(rules.judge(&"example.com:80".parse()?), Verdict::Denied);
+//!
+//! let ambiguous = "::1:80".parse::<AccessRule>();
+//! assert_eq!(ambiguous, Err(RuleError::Ambiguous("::1:80".into())));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Where rules stand: [`entry_rules`](crate::config::RelayConfig::entry_rules) and
+//! [`dial_rules`](crate::config::RelayConfig::dial_rules) of an engine, and those of each
+//! [token](crate::token). An engine asks all that apply.
+//!
 //! # Syntax
 //!
 //! `[!]ADDRESSES[:PORTS]`; a leading `!` makes it a deny rule.
@@ -96,6 +119,16 @@ const fn v6(head: [u16; 4], length: u8) -> (IpAddr, u8) {
 }
 
 /// One rule. See the [module](self) for its text form.
+///
+/// ```
+/// use linksocks_sansio::access::{AccessRule, AccessRules};
+///
+/// // Several addresses on several ports, which the text form has not.
+/// let rule = AccessRule::from_parts(["10.0.0.0/8", "192.0.2.7"], [80..=80, 8000..=8999])?;
+/// let rules = AccessRules::from_iter([rule, AccessRule::private().denying()]);
+/// assert!(!rules.allows("10.0.0.1:80".parse()?)); // denied with all private addresses
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessRule {
     denies: bool,
@@ -213,7 +246,7 @@ impl Addresses {
     }
 }
 
-/// A list of rules.
+/// A list of rules; the [module](self) says how it decides. Made by `collect`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessRules {
     rules: Vec<AccessRule>,

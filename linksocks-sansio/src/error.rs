@@ -1,4 +1,32 @@
 //! Typed errors: what happened, to whom, and what to do about it.
+//!
+//! | error | of | goes to |
+//! |---|---|---|
+//! | [`ConfigError`] | texts and settings of a user | the user, before there is an engine |
+//! | [`SocketError`], [`TlsFailure`], [`LinkFailure`] | IO | the engine, from the driver |
+//! | [`LinkError`] (with [`RedirectError`], [`UpstreamError`]) | a link | [`Event`](crate::Event)s; if it is final, [`StopReason`] |
+//! | [`ChannelError`] | a channel | [`Event`](crate::Event)s; as text to the other side |
+//! | [`SessionError`] | channels of a lost link | [`Event::SessionLost`](crate::Event::SessionLost) |
+//! | [`OpenError`] | a wish for a channel | the embedder, by [`Action::Refuse`](crate::io::Action::Refuse) |
+//! | [`StopReason`] | an engine | the embedder, by [`Action::Stop`](crate::io::Action::Stop) |
+//! | [`TokenError`] | adding and removing tokens | [`Action::AnswerToken`](crate::io::Action::AnswerToken) |
+//!
+//! [`Engine::handle_input`](crate::io::Engine::handle_input) returns none: what a peer does wrong ends its
+//! link or channel. The codecs of [`wire`](crate::wire), [`socks5`](crate::socks5),
+//! [`access`](crate::access) and [`http`](crate::http) have errors of their own.
+//!
+//! The texts are fit for logs: they repeat no token, password or payload. Some quote the peer, as it chose
+//! to put it: [`LinkError::Rejected`], [`LinkError::Closed`], [`ChannelError::Refused`],
+//! [`ChannelError::Remote`].
+//!
+//! ```
+//! use linksocks_sansio::error::{LinkError, SocketError};
+//!
+//! let lost = LinkError::Lost(SocketError::Reset);
+//! assert_eq!(lost.to_string(), "connection lost: connection reset by peer");
+//! assert!(!lost.is_final()); // the client tries again
+//! assert!(LinkError::Rejected("invalid token".into()).is_final()); // the operator must act
+//! ```
 
 use std::time::Duration;
 
@@ -12,7 +40,8 @@ mod upgrade;
 
 pub use upgrade::{RedirectError, TlsFailure};
 
-/// Why a socket operation failed, without any type of an operating system or runtime.
+/// Why a socket operation failed, without any type of an operating system or runtime. The driver translates;
+/// [`SocketError::Other`] is for what has no name here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum SocketError {
     /// Nothing listens at the address.
@@ -149,7 +178,9 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    /// Whether trying again can't help: the operator must act.
+    /// Whether trying again can't help: the operator must act. It ends a client, but for a rejected token with
+    /// [`ClientConfig::retry_auth`](crate::ClientConfig::retry_auth). After a first login, a client takes no
+    /// failed upgrade for final.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(

@@ -1,4 +1,8 @@
 //! What an engine tells people: for logs and metrics, never for control.
+//!
+//! Ids are for log lines, too: [`Display`](std::fmt::Display) gives `link3.0`, `socket1.2`. No event holds
+//! a token or payload, unless the peer puts one into its words ([`Event::PeerLog`],
+//! [`Event::ConnectorRefused`]); targets are in [`Event::ChannelOpened`] and in texts of errors.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,6 +26,45 @@ pub enum ClientKind {
 }
 
 /// Something worth a log line. Every event may be ignored.
+///
+/// ```
+/// # use std::time::Instant;
+/// use linksocks_sansio::error::SocketError;
+/// # use linksocks_sansio::{Action, ClientConfig, ClientEngine, Engine, Input, Output, ServerUrl, Token};
+/// use linksocks_sansio::Event;
+///
+/// fn log_line(event: &Event) -> Option<String> {
+///     match event {
+///         Event::LinkReady { ready, total, .. } => Some(format!("{ready} of {total} links are up")),
+///         Event::LinkLost { error, retry_in: Some(delay), .. } => {
+///             Some(format!("{error}; again in {} s", delay.as_secs()))
+///         }
+///         Event::LinkLost { error, .. } => Some(error.to_string()),
+///         _ => None,
+///     }
+/// }
+///
+/// # let config = ClientConfig::new(ServerUrl::parse("ws://192.0.2.1:8765")?, Token::new("secret")?);
+/// # let now = Instant::now();
+/// # let mut config = config;
+/// # config.backoff = linksocks_sansio::config::BackoffConfig::fixed(std::time::Duration::from_secs(5));
+/// # let mut client = ClientEngine::new(config, [7; 32], now);
+/// // Nothing listens at the server's address.
+/// let mut log = Vec::new();
+/// loop {
+///     match client.poll_output() {
+///         Output::Action(Action::Connect { socket, .. }) => {
+///             let error = SocketError::Refused;
+///             client.handle_input(now, Input::SocketFailed { socket, error });
+///         }
+///         Output::Event(event) => log.extend(log_line(&event)),
+///         Output::Timeout(_) => break,
+///         _ => {}
+///     }
+/// }
+/// assert_eq!(log, ["dial 192.0.2.1:8765: connection refused; again in 5 s"]);
+/// # Ok::<(), linksocks_sansio::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The SOCKS port is open.

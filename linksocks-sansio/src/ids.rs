@@ -1,4 +1,10 @@
 //! Identifiers that cross the border between engine and driver, or travel on the wire.
+//!
+//! | id | made by | lives |
+//! |---|---|---|
+//! | [`LinkId`], [`SocketId`], [`ListenerId`], [`QueryId`] | engine | until the driver reports the end; never given again |
+//! | [`Ticket`] | driver | until the answer |
+//! | [`ChannelId`], [`InstanceId`] | engine or peer, at random | on the wire |
 
 use std::fmt;
 
@@ -96,6 +102,11 @@ numbered!(LinkId SocketId ListenerId QueryId);
 pub struct Ticket(pub u64);
 
 /// The id of a channel on the wire: 16 raw bytes, shown as a UUID (protocol: message body `id`).
+///
+/// ```
+/// use linksocks_sansio::ChannelId;
+/// assert_eq!(ChannelId([0xAB; 16]).to_string(), "abababab-abab-abab-abab-abababababab");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelId(pub [u8; 16]);
 

@@ -2,16 +2,27 @@
 //!
 //! This crate knows everything about LinkSocks and nothing about sockets: no IO, no clock, no
 //! threads, no async, no environment, no hidden randomness, no unsafe code. A *driver* owns the
-//! sockets, feeds [`Input`]s with their time, and carries out [`Output`]s. Given the same
-//! configuration, seed and inputs, an engine returns the same outputs, byte for byte.
+//! sockets, feeds [`Input`]s with their time, and carries out [`Output`]s.
 //!
 //! It is not a client library for an async runtime (see the `driver-*` crates), not a SOCKS
 //! library, and not a WebSocket implementation: messages come in and go out whole.
 //!
+//! # What goes in
+//!
+//! Four things, and nothing else, decide what an engine does. If they are equal, its outputs are, byte
+//! for byte:
+//!
+//! | | what | from where |
+//! |---|---|---|
+//! | configuration | [`ClientConfig`] or [`ServerConfig`] | the user; every default is documented |
+//! | seed | 32 bytes, for ids and secrets | the operating system's generator, anew for every engine; constants are for tests |
+//! | time | an [`Instant`](std::time::Instant) with every input | one monotonic clock; a simulation invents it |
+//! | inputs | [`Input`] | sockets, the resolver, the embedder ([`Command`]) |
+//!
 //! # The run loop
 //!
-//! The contract is the module [`io`]; in short: after any inputs, drain the outputs until
-//! [`Output::Timeout`], then wait for that instant or the next input.
+//! The contract is the module [`io`], with a client and a server that talk to each other; in short: after
+//! any inputs, drain the outputs until [`Output::Timeout`], then wait for that instant or the next input.
 //!
 //! ```
 //! use std::time::Instant;
@@ -48,6 +59,38 @@
 //! }
 //! # Ok::<(), linksocks_sansio::ConfigError>(())
 //! ```
+//!
+//! # Where to start
+//!
+//! | to | read |
+//! |---|---|
+//! | write a driver | [`io`]: rules, sequences, credit; then [`Input`], [`Output`], [`Action`] |
+//! | configure an engine | [`ClientConfig`], [`ServerConfig`], [`config`] for limits and timeouts |
+//! | say what may be connected to | [`access`] |
+//! | open channels without SOCKS, stop | [`Command`] |
+//! | add and remove tokens at run time | [`token`], or over HTTP [`http::admin`] |
+//! | show what happens | [`event`] for logs, [`Stats`] for metrics, [`error`] for what the texts mean |
+//! | read or write messages without an engine | [`wire`] |
+//! | speak SOCKS5 without an engine | [`socks5`] |
+//!
+//! # Words
+//!
+//! A *link* is one authenticated WebSocket between two peers. A *channel* is one TCP stream, or one UDP
+//! *association*, that a link carries among others. Its *SOCKS side* is where an application asked for
+//! it, its *dial side* connects to the *target*. A *provider* is a client that is a dial side, a
+//! *connector* one whose requests go to providers.
+//!
+//! # Other crates in the interface
+//!
+//! Payloads are `bytes::Bytes`, looked-up addresses a `smallvec::SmallVec`, and [`InstanceId`] holds a
+//! `uuid::Uuid`. A driver needs `bytes`; the list of [`Input::Resolved`] is made by `.collect()` or, from a
+//! `Vec`, `.into()`.
+//!
+//! # Features
+//!
+//! `gzip` (default): payloads of peers are inflated, and own ones compressed as
+//! [`CompressionConfig`](config::CompressionConfig) says. Without it, a peer's gzip payload ends its
+//! channel with an error (a datagram is dropped), and nothing is compressed.
 
 pub mod access;
 mod arena;

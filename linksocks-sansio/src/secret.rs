@@ -14,6 +14,17 @@ pub(crate) const ANONYMOUS: &str = "anonymous";
 /// A LinkSocks secret of at most 255 bytes.
 ///
 /// `Debug` shows nothing of it; `==` takes the same time for all tokens of a length.
+///
+/// ```
+/// use linksocks_sansio::Token;
+///
+/// let token = Token::new("secret")?;
+/// assert_eq!(token.expose(), "secret"); // to be sent
+/// assert_eq!(format!("{token:?}"), "Token(..)"); // to be logged
+/// assert!(Token::new("x".repeat(256)).is_err());
+/// assert!(Token::new("anonymous")?.is_anonymous()); // a client without a token
+/// # Ok::<(), linksocks_sansio::ConfigError>(())
+/// ```
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -21,7 +32,7 @@ impl Token {
     /// The longest token that the wire can carry, in bytes.
     pub const MAX_LEN: usize = 255;
 
-    /// Checks the length.
+    /// Checks the length. Whether it is empty or reserved is judged where it is used.
     ///
     /// # Errors
     /// [`ConfigError::TokenTooLong`] over 255 bytes.
@@ -83,7 +94,16 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The SHA-256 of a token. As good as the token for logging in, so it is as secret.
+/// The SHA-256 of a token, which a client sends in its URL (parameter `token`). As good as the token for
+/// logging in, so it is as secret.
+///
+/// ```
+/// use linksocks_sansio::{Token, TokenDigest};
+///
+/// let digest = Token::anonymous().digest();
+/// assert_eq!(digest.to_hex(), "2f183a4e64493af3f377f745eda502363cd3e7ef6e4d266d444758de0a85fcc8");
+/// assert_eq!(TokenDigest::from_hex(&digest.to_hex()), Some(digest));
+/// ```
 #[derive(Clone)]
 pub struct TokenDigest([u8; 32]);
 
@@ -161,7 +181,18 @@ impl fmt::Debug for SessionSecret {
     }
 }
 
-/// User name and password of the SOCKS side (RFC 1929); `Debug` shows only the name.
+/// User name and password: of the SOCKS side (RFC 1929; for HTTP RFC 7617), or for an upstream proxy.
+/// `Debug` shows only the name.
+///
+/// ```
+/// use linksocks_sansio::Credentials;
+///
+/// let credentials = Credentials::new("user", "password")?;
+/// assert!(credentials.matches(b"user", b"password"));
+/// assert!(!credentials.matches(b"user", b"passwort"));
+/// assert!(!format!("{credentials:?}").contains("password"));
+/// # Ok::<(), linksocks_sansio::ConfigError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     username: String,

@@ -1,6 +1,20 @@
 //! Counters and memory in use.
 
 /// A snapshot of an engine. Everything but the totals is back at zero when nothing is connected.
+///
+/// Stream bytes are counted uncompressed; only those that a server passes on between its clients, as they
+/// travel.
+///
+/// ```
+/// # use std::time::Instant;
+/// # use linksocks_sansio::{ClientConfig, ClientEngine, Engine, ServerUrl, Stats, Token};
+/// # let config = ClientConfig::new(ServerUrl::parse("ws://192.0.2.1")?, Token::new("secret")?);
+/// let engine = ClientEngine::new(config, [7; 32], Instant::now());
+/// let stats = engine.stats();
+/// // One link, which is not up yet, on a socket that is being connected.
+/// assert_eq!(stats, Stats { links: 1, sockets: 1, ..Stats::default() });
+/// # Ok::<(), linksocks_sansio::ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stats {
     /// Links, in any state.

@@ -5,6 +5,11 @@
 //! | [`ForwardToken`] | any | let the server connect to targets |
 //! | [`ReverseToken`] | providers | connect to targets for others |
 //! | [`ConnectorToken`] | connectors | let the providers of one reverse token connect to targets |
+//!
+//! A server starts with [`ServerConfig::tokens`](crate::ServerConfig::tokens). While it runs, tokens are
+//! added by [`Command::AddToken`](crate::io::Command::AddToken), the HTTP API
+//! ([`http::admin`](crate::http::admin)) and, connector tokens only, by providers
+//! ([`ReverseToken::manage_connectors`]).
 
 use thiserror::Error;
 
@@ -15,6 +20,37 @@ use crate::secret::{Credentials, Token};
 pub(crate) const TOO_MANY_FAILURES: &str = "too many failed logins from this address; try again later";
 
 /// A token to add to a server.
+///
+/// ```
+/// # use std::time::Instant;
+/// use linksocks_sansio::token::{ConnectorToken, NewToken, ReverseToken, TokenError};
+/// use linksocks_sansio::{Action, Command, Engine, Input, Output, ServerConfig, ServerEngine, Ticket, Token};
+///
+/// # let now = Instant::now();
+/// let mut server = ServerEngine::new(ServerConfig::default(), [7; 32], now);
+/// let mut add = |token| {
+///     let command = Command::AddToken { ticket: Ticket(1), token };
+///     server.handle_input(now, Input::Command(command));
+///     loop {
+///         match server.poll_output() {
+///             Output::Action(Action::AnswerToken { ticket: Ticket(1), result }) => break result,
+///             Output::Timeout(_) => panic!("tokens are answered at once"),
+///             _ => {}
+///         }
+///     }
+/// };
+/// // The server makes the token, and takes a port from its pool.
+/// let reverse = add(NewToken::Reverse(ReverseToken::default()))?;
+/// assert!((1024..=10240).contains(&reverse.port.unwrap()));
+///
+/// let mut connector = ConnectorToken::new(reverse.token);
+/// connector.token = Some(Token::new("for connectors")?);
+/// add(NewToken::Connector(connector.clone()))?;
+///
+/// connector.reverse = Token::new("of nobody")?;
+/// assert_eq!(add(NewToken::Connector(connector)), Err(TokenError::UnknownReverseToken));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum NewToken {
     /// For forward mode.
@@ -58,7 +94,8 @@ pub struct ReverseToken {
 }
 
 /// Clients with this token are connectors: what their applications ask for, providers of a reverse
-/// token connect to (agent mode).
+/// token connect to (agent mode). The same one again, for the same reverse token, is no error: it has the
+/// rules of the later one then.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectorToken {

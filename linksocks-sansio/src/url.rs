@@ -21,6 +21,11 @@ pub(crate) const LINK_PATH: &str = "/socket";
 /// let url = ServerUrl::parse("ws://localhost:8765")?;
 /// assert!(!url.is_secure() && url.authenticates_by_url());
 /// assert!(ServerUrl::parse("example.com")?.is_secure()); // no scheme means wss
+///
+/// // Any other path: the token goes into the first message instead of the URL.
+/// let url = ServerUrl::parse("https://example.com/socket/eu?zone=secret")?;
+/// assert!(!url.authenticates_by_url());
+/// assert_eq!(url.to_string(), "wss://example.com/socket/eu"); // parameters are not shown
 /// # Ok::<(), linksocks_sansio::ConfigError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]

@@ -25,9 +25,12 @@ use crate::token::TokenError;
 use crate::waiting::Waiting;
 use crate::wire::Message;
 
-/// A LinkSocks client.
+/// A LinkSocks client: keeps links to a server, and carries channels over them.
 ///
-/// It starts to connect at once: drain [`Engine::poll_output`] after [`ClientEngine::new`].
+/// It starts to connect at once: drain [`Engine::poll_output`] after [`ClientEngine::new`], as the
+/// [example of the crate](crate) does. Lost links are opened again; it stops ([`Action::Stop`]) after
+/// [`Command::Shutdown`], a [final](crate::error::LinkError::is_final) error, a SOCKS port that can't be
+/// opened, and, without [`ClientConfig::reconnect`], when no link is left.
 #[derive(Debug)]
 pub struct ClientEngine {
     relay: Relay,
@@ -58,7 +61,8 @@ struct Slot {
 }
 
 impl ClientEngine {
-    /// Starts a client. `seed` is its only randomness; `now` its first instant.
+    /// Starts a client. `seed` is its only randomness, and must not be known to others; `now` is its first
+    /// instant.
     #[must_use]
     pub fn new(config: ClientConfig, seed: [u8; 32], now: Instant) -> Self {
         let mut relay = Relay::new(config.relay.clone(), seed, now, close_code::NORMAL);

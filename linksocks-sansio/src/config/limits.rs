@@ -4,7 +4,36 @@ use std::time::Duration;
 
 use super::{KIB, MIB};
 
-/// Budgets in bytes, and counts.
+/// Budgets in bytes, and counts. The defaults suit a busy server; what a small machine may spend is less.
+///
+/// ```
+/// # use std::time::Instant;
+/// # use linksocks_sansio::io::UpgradeRequest;
+/// # use linksocks_sansio::{Action, Engine, Input, Output, ServerConfig, ServerEngine, Ticket, Token};
+/// let mut config = ServerConfig::forward(Token::new("secret")?)?;
+/// config.relay.limits.link_receive_budget = 4 << 20;
+/// config.relay.limits.session_log_growth = 0;
+/// config.relay.limits.links = 1;
+///
+/// # let now = Instant::now();
+/// let mut server = ServerEngine::new(config, [7; 32], now);
+/// for ticket in [Ticket(1), Ticket(2)] {
+///     let (path, query) = ("/socket".to_owned(), String::new());
+///     let request = UpgradeRequest { path, query, extensions: None, peer: "192.0.2.2:40000".parse()? };
+///     server.handle_input(now, Input::LinkOffered { ticket, request });
+/// }
+/// let mut answers = Vec::new();
+/// loop {
+///     match server.poll_output() {
+///         Output::Action(Action::AcceptLink { .. }) => answers.push(101),
+///         Output::Action(Action::RejectLink { status, .. }) => answers.push(status),
+///         Output::Timeout(_) => break,
+///         _ => {}
+///     }
+/// }
+/// assert_eq!(answers, [101, 503]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {

@@ -1,6 +1,11 @@
 //! Every default, limit and timeout, each in one place and with its source.
 //!
-//! The structs are `#[non_exhaustive]`: start from `new` or `default` and set fields.
+//! The structs are `#[non_exhaustive]`: start from `new` or `default` and set fields. "Real" behind a
+//! default means that the Go program has it, "published page" that LinkSocks' public description says so.
+//!
+//! An engine reads its configuration once. Afterwards only tokens
+//! ([`Command::AddToken`](crate::io::Command::AddToken)) and access rules
+//! ([`http::admin`](crate::http::admin)) change.
 
 mod limits;
 mod timeouts;
@@ -25,6 +30,28 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 /// What a [`ClientEngine`](crate::ClientEngine) does.
+///
+/// ```
+/// use std::time::Duration;
+/// use linksocks_sansio::config::{BackoffConfig, ClientRole};
+/// use linksocks_sansio::{ClientConfig, Credentials, ServerUrl, Token};
+///
+/// // SOCKS5 and HTTP proxy on port 9870, for those who know the password.
+/// let server = ServerUrl::parse("wss://server.example")?;
+/// let mut config = ClientConfig::new(server, Token::new("secret")?);
+/// config.listen = Some("127.0.0.1:9870".parse()?);
+/// config.credentials = Some(Credentials::new("user", "password")?);
+/// config.links = 4;
+/// config.backoff = BackoffConfig::fixed(Duration::from_secs(5));
+/// config.relay.fast_open = true;
+///
+/// // The other way round: a provider, which lends its network to others.
+/// let mut provider = ClientConfig::new(config.server.clone(), Token::new("of providers")?);
+/// provider.role = ClientRole::Provider { connectors: Vec::new() };
+/// provider.relay.dial_rules = ["!private".parse()?].into_iter().collect(); // but not all of it
+/// assert!(!provider.relay.dial_rules.allows("10.0.0.1:80".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientConfig {
@@ -42,11 +69,12 @@ pub struct ClientConfig {
     pub headers: Vec<RequestHeader>,
     /// How many links to keep (`--threads`). Each channel stays on one of them. Default 1.
     pub links: usize,
-    /// Where to offer SOCKS5; `None` = only [`Command::Open`](crate::io::Command::Open).
+    /// Where to offer SOCKS5, and HTTP on the same port; port 0 lets the system choose. `None` = only
+    /// [`Command::Open`](crate::io::Command::Open). Default none; a provider does not listen.
     pub listen: Option<SocketAddr>,
     /// Listen before the first link is up (`--socks-no-wait`). Default false.
     pub listen_early: bool,
-    /// What applications must present. Default none.
+    /// What applications must present at [`ClientConfig::listen`]. Default none.
     pub credentials: Option<Credentials>,
     /// Connect again after a link is lost (`--no-reconnect` switches it off). Default true.
     pub reconnect: bool,
@@ -98,13 +126,37 @@ pub enum ClientRole {
     },
 }
 
-/// What a [`ServerEngine`](crate::ServerEngine) does.
+/// What a [`ServerEngine`](crate::ServerEngine) does. Where it listens for clients is the driver's: the
+/// engine sees only what asks for a link.
+///
+/// ```
+/// use linksocks_sansio::token::{NewToken, ReverseToken};
+/// use linksocks_sansio::{ConfigError, ServerConfig, Token};
+///
+/// // Forward mode: clients reach the web from here, but nothing in private networks.
+/// let mut config = ServerConfig::forward(Token::new("secret")?)?;
+/// config.relay.dial_rules =
+///     ["!private", ":80", ":443"].iter().map(|rule| rule.parse()).collect::<Result<_, _>>()?;
+///
+/// // And reverse mode: what is asked for at this SOCKS port leaves from a provider.
+/// let mut reverse = ReverseToken::default();
+/// (reverse.token, reverse.port) = (Some(Token::new("of providers")?), Some(9870));
+/// config.tokens.push(NewToken::Reverse(reverse.clone()));
+/// assert_eq!(config.check(), Ok(()));
+///
+/// reverse.token = Some(Token::new("another")?); // on the same port
+/// config.tokens.push(NewToken::Reverse(reverse));
+/// let error = config.check().unwrap_err();
+/// assert_eq!(error.to_string(), "cannot allocate port: 9870");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerConfig {
-    /// The tokens that it starts with.
+    /// The tokens that it starts with. Default none: nobody is let in until one is added.
     pub tokens: Vec<NewToken>,
-    /// Secrets that the HTTP API accepts (`--api-key`). Default none: there is no API.
+    /// Secrets that the HTTP API ([`http::admin`](crate::http::admin)) accepts (`--api-key`). Default none:
+    /// there is no API.
     pub api_keys: Vec<Token>,
     /// Where the SOCKS ports of reverse tokens are. Default 127.0.0.1.
     pub socks_host: IpAddr,
@@ -131,7 +183,8 @@ impl ServerConfig {
         Ok(Self { tokens: vec![NewToken::Forward(token)], ..Self::default() })
     }
 
-    /// Says whether the server would refuse one of the tokens when it starts.
+    /// Says whether the server would refuse one of the tokens when it starts. It would start without it,
+    /// so a driver asks before.
     ///
     /// # Errors
     /// [`ConfigError::Token`].
@@ -154,6 +207,8 @@ impl Default for ServerConfig {
 
 /// Delays between attempts to connect: `first`, then times `factor` after each failure up to
 /// `max`, each varied by `jitter`. Starts over after a successful login.
+///
+/// With the defaults the first ten are about 1, 1.5, 2.3, 3.4, 5, 7.6, 11, 17, 26 and 38 s.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct BackoffConfig {
@@ -183,6 +238,21 @@ impl Default for BackoffConfig {
 }
 
 /// Settings that both engines share.
+///
+/// ```
+/// use linksocks_sansio::config::{BatchingMode, CompressionConfig, ExtensionConfig, RelayConfig};
+///
+/// // As towards an old peer, each read a message of its own, nothing compressed.
+/// let mut config = RelayConfig::default();
+/// config.extensions = ExtensionConfig::none();
+/// config.batching.mode = BatchingMode::Off;
+/// config.compression = CompressionConfig::off();
+///
+/// // Targets are reached through a proxy, and not over UDP then.
+/// config.upstream = Some("socks5://proxy.example".parse()?);
+/// assert!(config.has_upstream());
+/// # Ok::<(), linksocks_sansio::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct RelayConfig {
@@ -215,7 +285,7 @@ pub struct RelayConfig {
 }
 
 impl RelayConfig {
-    /// Whether targets are connected to through an upstream proxy.
+    /// Whether targets are connected to through an upstream proxy, and UDP is refused.
     #[must_use]
     pub fn has_upstream(&self) -> bool {
         self.upstream.is_some()

@@ -2,7 +2,18 @@
 
 use std::time::Duration;
 
-/// Deadlines and intervals.
+/// Deadlines and intervals. All of them are kept by the engine: a driver needs timers for
+/// [`Output::Timeout`](crate::io::Output::Timeout) and the `linger` of [`Action`](crate::io::Action)s only.
+///
+/// ```
+/// use std::time::Duration;
+/// use linksocks_sansio::config::Timeouts;
+///
+/// let mut timeouts = Timeouts::default();
+/// timeouts.set_connect_timeout(Duration::from_secs(3));
+/// timeouts.udp_idle = Duration::from_secs(60);
+/// assert_eq!(timeouts.response, Duration::from_secs(8)); // the dial side needs its 3 s before
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Timeouts {

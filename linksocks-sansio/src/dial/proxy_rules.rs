@@ -8,7 +8,23 @@ use super::UpstreamProxy;
 use crate::socks5::{Host, TargetAddr};
 use crate::url::ServerUrl;
 
-/// How a client connects to its server.
+/// How a client connects to its server: [`ClientConfig::proxy`](crate::ClientConfig::proxy).
+///
+/// ```
+/// use linksocks_sansio::{LinkProxy, ProxyBypass, ProxyRules, ServerUrl};
+///
+/// // What a driver has read from HTTPS_PROXY and NO_PROXY; the engine has no environment.
+/// let proxy = LinkProxy::Rules(ProxyRules {
+///     http: None,
+///     https: Some("http://proxy.example:3128".parse()?),
+///     bypass: ProxyBypass::parse("10.0.0.0/8, .internal.example"),
+/// });
+/// let chosen = proxy.choose(&ServerUrl::parse("wss://server.example")?);
+/// assert_eq!(chosen.unwrap().to_string(), "http://proxy.example:3128");
+/// assert_eq!(proxy.choose(&ServerUrl::parse("wss://a.internal.example")?), None);
+/// assert_eq!(proxy.choose(&ServerUrl::parse("ws://server.example")?), None);
+/// # Ok::<(), linksocks_sansio::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LinkProxy {
     /// Without a proxy.

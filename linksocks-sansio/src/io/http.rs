@@ -7,7 +7,24 @@ use bytes::Bytes;
 
 use crate::secret::Token;
 
-/// A request to the HTTP front door of a server that asks for no WebSocket.
+/// A request to the HTTP front door of a server for another path than those of
+/// [`is_link_path`](super::is_link_path).
+///
+/// ```
+/// # use std::time::Instant;
+/// # use linksocks_sansio::{Action, Engine, Input, Output, ServerConfig, ServerEngine, Ticket};
+/// use linksocks_sansio::io::HttpRequest;
+///
+/// # let now = Instant::now();
+/// # let mut server = ServerEngine::new(ServerConfig::default(), [7; 32], now);
+/// let (method, path) = ("GET".to_owned(), "/".to_owned());
+/// let peer = "192.0.2.2:40000".parse()?;
+/// let request = HttpRequest { peer, method, path, api_key: None, body: Default::default() };
+/// server.handle_input(now, Input::HttpRequest { ticket: Ticket(1), request: request.into() });
+/// let Output::Action(Action::HttpResponse { response, .. }) = server.poll_output() else { panic!() };
+/// assert_eq!((response.status, response.content_type), (200, "text/plain; charset=utf-8"));
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 ///
 /// `Debug` shows neither key nor path nor body: in all of them may be tokens.
 #[derive(Clone, PartialEq, Eq)]

@@ -15,23 +15,64 @@ use crate::token::NewToken;
 
 /// Everything that can reach an engine.
 ///
-/// Owned and clonable, so that a recording of all inputs with their times reproduces a run.
+/// Owned and clonable, so that a recording of all inputs with their times reproduces a run. What comes
+/// before and after each is listed in [`io`](super).
+///
+/// ```
+/// # use std::time::Instant;
+/// # use linksocks_sansio::{
+/// #     Action, ClientConfig, ClientEngine, Engine, Input, Output, ReadBuf, ServerUrl, Ticket, Token,
+/// # };
+/// # let now = Instant::now();
+/// # let mut config = ClientConfig::new(ServerUrl::parse("ws://192.0.2.1")?, Token::new("secret")?);
+/// # (config.listen, config.listen_early) = (Some("127.0.0.1:9870".parse()?), true);
+/// # let mut engine = ClientEngine::new(config, [7; 32], now);
+/// # let drain = |engine: &mut ClientEngine| -> Vec<Output> {
+/// #     std::iter::from_fn(|| Some(engine.poll_output()).filter(|o| !matches!(o, Output::Timeout(_)))).collect()
+/// # };
+/// # let listener = drain(&mut engine).into_iter().find_map(|output| match output {
+/// #     Output::Action(Action::Listen { listener, .. }) => Some(listener),
+/// #     _ => None,
+/// # }).unwrap();
+/// # let (local, peer) = ("127.0.0.1:9870".parse()?, "127.0.0.1:50000".parse()?);
+/// // The port that Action::Listen asked for is open, and an application has connected to it.
+/// engine.handle_input(now, Input::ListenerOpened { listener, local });
+/// let ticket = Ticket(1);
+/// engine.handle_input(now, Input::SocketAccepted { ticket, listener, local, peer });
+/// let adopted = drain(&mut engine).into_iter().find_map(|output| match output {
+///     Output::Action(Action::AdoptSocket { ticket: Ticket(1), socket, read }) => Some((socket, read)),
+///     _ => None,
+/// });
+/// let (socket, read) = adopted.expect("neither refused nor forgotten");
+///
+/// // Within its credit, what the application sends is read: the greeting of SOCKS5.
+/// let greeting = b"\x05\x01\x00";
+/// assert!(greeting.len() <= read.bytes.min(read.chunk));
+/// engine.handle_input(now, Input::SocketRead { socket, buf: ReadBuf::copy_from(greeting) });
+/// let [Output::Write { data, .. }] = &drain(&mut engine)[..] else { panic!("an answer") };
+/// assert_eq!(data, &b"\x05\x00"[..]);
+///
+/// // When the kernel has taken it:
+/// engine.handle_input(now, Input::SocketWritten { socket, bytes: data.len() });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The instant of the last [`Output::Timeout`](super::Output::Timeout) has come (or any other wake-up).
+    /// The instant of the last [`Output::Timeout`](super::Output::Timeout) has come. At any other time it does no harm.
     Timeout,
     /// A call of the embedder.
     Command(Command),
 
-    /// A peer asks the HTTP front door for a WebSocket. Answered by [`Action::AcceptLink`](super::Action::AcceptLink) or
-    /// [`Action::RejectLink`](super::Action::RejectLink).
+    /// A peer asks the HTTP front door of a server for a WebSocket, by a valid upgrade request (RFC 6455
+    /// section 4.2.1) for a [link path](super::is_link_path). Answered by
+    /// [`Action::AcceptLink`](super::Action::AcceptLink) or [`Action::RejectLink`](super::Action::RejectLink).
     LinkOffered {
         /// Returned with the answer.
         ticket: Ticket,
         /// The parts of the HTTP request that matter.
         request: UpgradeRequest,
     },
-    /// Somebody asks the HTTP front door for something else than a WebSocket. Answered by
+    /// Somebody asks the HTTP front door for another path. Answered by
     /// [`Action::HttpResponse`](super::Action::HttpResponse).
     HttpRequest {
         /// Returned with the answer.
@@ -47,14 +88,15 @@ pub enum Input {
         response: UpgradeResponse,
     },
     /// [`Action::OpenLink`](super::Action::OpenLink) or [`Action::AcceptLink`](super::Action::AcceptLink) did not lead to a WebSocket. Its transport
-    /// is released; the id is dead.
+    /// is released; the id is dead. The driver follows no redirect and tries nothing again: the engine does.
     LinkFailed {
         /// The link.
         link: LinkId,
         /// Why.
         error: LinkFailure,
     },
-    /// One binary WebSocket message. Uses [`receive_cost`](super::receive_cost) of the link's receive credit.
+    /// One binary WebSocket message, of at most [`Limits::MAX_MESSAGE`](crate::config::Limits::MAX_MESSAGE)
+    /// bytes. Uses [`receive_cost`](super::receive_cost) of the link's receive credit.
     LinkReceived {
         /// The link.
         link: LinkId,
@@ -69,14 +111,16 @@ pub enum Input {
         /// What was wrong.
         violation: FrameViolation,
     },
-    /// Transmitted messages have been handed to the network. Returns credit.
+    /// Transmitted messages have been handed to the network, not just to a buffer of the WebSocket layer:
+    /// how fast a link is, is measured by this. Returns credit.
     LinkWritten {
         /// The link.
         link: LinkId,
         /// Sum of the lengths of those messages, as given in [`Output::Transmit`](super::Output::Transmit).
         bytes: usize,
     },
-    /// A pong came in answer to [`Action::Ping`](super::Action::Ping).
+    /// A pong came in answer to [`Action::Ping`](super::Action::Ping). Unasked pongs are dropped, and pings
+    /// of the peer are answered, without the engine.
     LinkPong {
         /// The link.
         link: LinkId,
@@ -107,26 +151,29 @@ pub enum Input {
         /// The socket.
         socket: SocketId,
     },
-    /// The connection could not be made, or broke. The descriptor is released; the id is dead.
+    /// The connection could not be made, or broke. The descriptor is released; the id is dead. What was
+    /// read before, and what can still be read, is reported first.
     SocketFailed {
         /// The socket.
         socket: SocketId,
         /// Why.
         error: SocketError,
     },
-    /// Bytes from a socket. Uses as much of its read credit.
+    /// Bytes from a socket, at least one, at most [`ReadCredit::chunk`](super::ReadCredit::chunk). Uses as
+    /// much of its read credit.
     SocketRead {
         /// The socket.
         socket: SocketId,
         /// The bytes, in memory that leaves room for a message header.
         buf: ReadBuf,
     },
-    /// The other end has shut down its write half. Nothing more will be read.
+    /// The other end has shut down its write half. Nothing more will be read; writing goes on.
     SocketEof {
         /// The socket.
         socket: SocketId,
     },
-    /// Written bytes have been handed to the kernel. Returns credit.
+    /// Written bytes have been handed to the kernel, perhaps a part of an
+    /// [`Output::Write`](super::Output::Write) or several. Returns credit.
     SocketWritten {
         /// The socket.
         socket: SocketId,
@@ -178,7 +225,7 @@ pub enum Input {
         /// Why.
         error: SocketError,
     },
-    /// The answer to an [`Action::Resolve`](super::Action::Resolve).
+    /// The answer to an [`Action::Resolve`](super::Action::Resolve), however late: a lookup counts until then.
     Resolved {
         /// The lookup.
         query: QueryId,
@@ -187,19 +234,51 @@ pub enum Input {
     },
 }
 
-/// A call of the embedder.
+/// A call of the embedder. All but [`Command::Shutdown`] have a ticket, which is answered exactly once.
+///
+/// ```
+/// # use std::time::{Duration, Instant};
+/// # use linksocks_sansio::{
+/// #     Action, ClientConfig, ClientEngine, Command, Engine, Input, Output, ServerUrl, Ticket, Token,
+/// # };
+/// # use linksocks_sansio::error::{OpenError, StopReason};
+/// # let now = Instant::now();
+/// # let config = ClientConfig::new(ServerUrl::parse("ws://192.0.2.1")?, Token::new("secret")?);
+/// # let mut client = ClientEngine::new(config, [7; 32], now);
+/// // A stream to this target, as soon as there is a link. But then the program is to end.
+/// let (ticket, target) = (Ticket(1), "example.com:80".parse()?);
+/// client.handle_input(now, Input::Command(Command::Open { ticket, target }));
+/// client.handle_input(now, Input::Command(Command::Shutdown { drain: Duration::ZERO }));
+///
+/// let mut refused = None;
+/// let reason = loop {
+///     match client.poll_output() {
+///         Output::Action(Action::Refuse { ticket: Ticket(1), error }) => refused = Some(error),
+///         Output::Action(Action::Reset { socket }) => {
+///             client.handle_input(now, Input::SocketClosed { socket });
+///         }
+///         Output::Action(Action::Stop { reason }) => break reason,
+///         Output::Timeout(_) => panic!("all that was open is closed"),
+///         _ => {}
+///     }
+/// };
+/// assert_eq!((refused, reason), (Some(OpenError::Shutdown), StopReason::Shutdown));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Open a channel to `target` without SOCKS. Answered by [`Action::AdoptSocket`](super::Action::AdoptSocket) once the
-    /// other side has connected, or by [`Action::Refuse`](super::Action::Refuse).
+    /// Open a channel to `target` without SOCKS, on a client with the role
+    /// [`SocksSide`](crate::config::ClientRole::SocksSide); refused elsewhere. Answered by
+    /// [`Action::AdoptSocket`](super::Action::AdoptSocket) once the other side has connected, or by [`Action::Refuse`](super::Action::Refuse).
     Open {
         /// Returned with the answer.
         ticket: Ticket,
         /// Where the dial side shall connect to.
         target: TargetAddr,
     },
-    /// Open a UDP association without SOCKS. Answered by [`Action::AdoptDatagrams`](super::Action::AdoptDatagrams) once the other
-    /// side has agreed, or by [`Action::Refuse`](super::Action::Refuse).
+    /// Open a UDP association without SOCKS, on a client with the role
+    /// [`SocksSide`](crate::config::ClientRole::SocksSide); refused elsewhere. Answered by
+    /// [`Action::AdoptDatagrams`](super::Action::AdoptDatagrams) once the other side has agreed, or by [`Action::Refuse`](super::Action::Refuse).
     Associate {
         /// Returned with the answer.
         ticket: Ticket,

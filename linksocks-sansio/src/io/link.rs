@@ -9,6 +9,12 @@ use crate::url::LINK_PATH;
 
 /// Whether a server has links at this path, with an [`UpgradeRequest`] for each. Any other path is for an
 /// [`HttpRequest`](super::HttpRequest).
+///
+/// ```
+/// use linksocks_sansio::io::is_link_path;
+/// assert!(is_link_path("/socket") && is_link_path("/socket/eu"));
+/// assert!(!is_link_path("/sockets") && !is_link_path("/api/status"));
+/// ```
 #[must_use]
 pub fn is_link_path(path: &str) -> bool {
     let below = path.strip_prefix(LINK_PATH);
@@ -49,7 +55,8 @@ pub enum FrameViolation {
     Framing,
 }
 
-/// The parts of an upgrade request that the server engine decides on.
+/// The parts of an upgrade request that the server engine decides on. That it is a proper one (RFC 6455
+/// section 4.2.1) the driver has checked, and answers the handshake itself.
 ///
 /// `Debug` leaves the query out: it carries the token hash.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,7 +67,8 @@ pub struct UpgradeRequest {
     pub query: String,
     /// The value of the header `LinkSocks-Extensions`.
     pub extensions: Option<String>,
-    /// The TCP peer.
+    /// The TCP peer. Wrong tokens are counted per address: behind a reverse proxy, all clients have that
+    /// of the proxy.
     pub peer: SocketAddr,
 }
 
@@ -81,7 +89,8 @@ pub struct UpgradeResponse {
     pub extensions: Option<String>,
 }
 
-/// The upgrade request that a client sends.
+/// The upgrade request that a client sends: GET with these headers, and those of RFC 6455 section 4.1 but
+/// `Origin`, `Sec-WebSocket-Protocol` and `Sec-WebSocket-Extensions`. The driver checks the answer to them.
 ///
 /// `Debug` leaves the query out: it carries the token hash.
 #[derive(Clone, PartialEq, Eq, Hash)]

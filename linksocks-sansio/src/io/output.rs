@@ -13,16 +13,54 @@ use crate::ids::{LinkId, ListenerId, QueryId, SocketId, Ticket};
 use crate::token::{AddedToken, TokenError};
 
 /// Everything that can come out of an engine.
+///
+/// Match all of it: a driver that forgets one should not compile. Here time is an input like any other,
+/// and five minutes pass at once:
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use linksocks_sansio::config::BackoffConfig;
+/// use linksocks_sansio::error::SocketError;
+/// # use linksocks_sansio::{
+/// #     Action, ClientConfig, ClientEngine, Engine, Input, Output, ServerUrl, Token,
+/// # };
+///
+/// # let server = ServerUrl::parse("ws://192.0.2.1")?;
+/// let mut config = ClientConfig::new(server, Token::new("secret")?);
+/// config.backoff = BackoffConfig::fixed(Duration::from_secs(100));
+/// let start = Instant::now();
+/// let mut client = ClientEngine::new(config, [7; 32], start);
+///
+/// let (mut now, mut attempts) = (start, Vec::new());
+/// while attempts.len() < 4 {
+///     match client.poll_output() {
+///         Output::Action(Action::Connect { socket, .. }) => {
+///             attempts.push((now - start).as_secs());
+///             let error = SocketError::Refused;
+///             client.handle_input(now, Input::SocketFailed { socket, error });
+///         }
+///         Output::Timeout(deadline) => {
+///             now = deadline.expect("a client never gives up");
+///             client.handle_input(now, Input::Timeout);
+///         }
+///         _ => {}
+///     }
+/// }
+/// assert_eq!(attempts, [0, 100, 200, 300]);
+/// # Ok::<(), linksocks_sansio::ConfigError>(())
+/// ```
 #[derive(Clone, Debug, Hash)]
 pub enum Output {
-    /// Send one binary WebSocket message.
+    /// Send one binary WebSocket message, after all earlier ones of this link. Answered by
+    /// [`Input::LinkWritten`](super::Input::LinkWritten).
     Transmit {
         /// The link.
         link: LinkId,
         /// The whole message.
         message: Bytes,
     },
-    /// Write to a socket, after all earlier writes.
+    /// Write to a socket, after all earlier writes. Answered by
+    /// [`Input::SocketWritten`](super::Input::SocketWritten).
     Write {
         /// The socket.
         socket: SocketId,
@@ -37,7 +75,11 @@ pub enum Output {
         credit: ReadCredit,
     },
     /// Permission to receive messages from a link. A message may be received while any credit is
-    /// left, even if it is longer; the debt is taken from the next grant.
+    /// left, even if it is longer; the debt is taken from the next grant. Without credit the driver leaves
+    /// the socket alone, so that the kernel holds the peer back.
+    ///
+    /// Until the peer has authenticated, grants are for messages of at most
+    /// [`Limits::MAX_UNAUTHENTICATED_MESSAGE`].
     Receive {
         /// The link.
         link: LinkId,
@@ -58,7 +100,8 @@ pub enum Output {
         /// How many more.
         count: usize,
     },
-    /// Send one datagram, after all earlier ones of this socket. What the kernel refuses is lost.
+    /// Send one datagram, after all earlier ones of this socket. What the kernel refuses is lost. Answered
+    /// by [`Input::DatagramsSent`](super::Input::DatagramsSent).
     SendDatagram {
         /// The socket.
         socket: SocketId,
@@ -69,14 +112,49 @@ pub enum Output {
     },
     /// A request to the driver.
     Action(Action),
-    /// Information for people and metrics. A driver may ignore every event.
+    /// Information for people and metrics. A driver may ignore every event, and must decide nothing by one.
     Event(Event),
     /// Drained. Call again after the next input; give [`Input::Timeout`](super::Input::Timeout) at this instant if none
-    /// comes before.
+    /// comes before. The instant replaces all earlier ones; `None`: there is nothing to wake up for.
     Timeout(Option<Instant>),
 }
 
-/// A request to the driver.
+/// A request to the driver, which does just that and decides nothing: which address is tried, and when,
+/// what follows a redirect, a loss or a timeout, comes from the engine.
+///
+/// ```
+/// # use std::time::{Duration, Instant};
+/// # use linksocks_sansio::{
+/// #     Action, ClientConfig, ClientEngine, Engine, Input, Output, ServerUrl, Token,
+/// # };
+/// # let config = ClientConfig::new(ServerUrl::parse("ws://server.example")?, Token::new("secret")?);
+/// # let now = Instant::now();
+/// # let mut client = ClientEngine::new(config, [7; 32], now);
+/// # let next_action = |client: &mut ClientEngine| loop {
+/// #     match client.poll_output() {
+/// #         Output::Action(action) => break Some(action),
+/// #         Output::Timeout(_) => break None,
+/// #         _ => {}
+/// #     }
+/// # };
+/// let action = next_action(&mut client);
+/// let Some(Action::Resolve { query, host }) = action else { panic!("{action:?}") };
+/// assert_eq!(host, "server.example");
+///
+/// // The resolver's answer, as it came.
+/// let result = Ok(["2001:db8::1".parse()?, "192.0.2.1".parse()?].into_iter().collect());
+/// client.handle_input(now, Input::Resolved { query, result });
+/// let action = next_action(&mut client);
+/// let Some(Action::Connect { address, .. }) = action else { panic!("{action:?}") };
+/// assert_eq!(address, "[2001:db8::1]:80".parse()?);
+/// assert!(next_action(&mut client).is_none());
+///
+/// // It is silent: time for the other one, beside it.
+/// client.handle_input(now + Duration::from_millis(250), Input::Timeout);
+/// let action = next_action(&mut client);
+/// assert!(matches!(action, Some(Action::Connect { address, .. }) if address.is_ipv4()), "{action:?}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Hash)]
 pub enum Action {
     /// Look up the addresses of a name. Answered by [`Input::Resolved`](super::Input::Resolved).
@@ -96,7 +174,8 @@ pub enum Action {
         read: ReadCredit,
     },
     /// Make a WebSocket client of an opened socket, which ceases to exist as a socket (its id is
-    /// dead). Answered by [`Input::LinkOpened`](super::Input::LinkOpened) or [`Input::LinkFailed`](super::Input::LinkFailed).
+    /// dead), after its last write: TLS if the request is [`secure`](LinkRequest::secure), then the upgrade.
+    /// Answered by [`Input::LinkOpened`](super::Input::LinkOpened) or [`Input::LinkFailed`](super::Input::LinkFailed).
     OpenLink {
         /// The link.
         link: LinkId,
@@ -137,7 +216,8 @@ pub enum Action {
         link: LinkId,
     },
     /// Send what has been transmitted, then a close frame, wait for the peer's close up to
-    /// `linger`, release the transport. Answered by [`Input::LinkClosed`](super::Input::LinkClosed).
+    /// `linger`, release the transport. Answered by [`Input::LinkClosed`](super::Input::LinkClosed). If the
+    /// WebSocket is not up yet, the attempt is given up at once, with the same answer.
     CloseLink {
         /// The link.
         link: LinkId,
@@ -204,7 +284,9 @@ pub enum Action {
     /// error or `linger`; then release the descriptor. Answered by [`Input::SocketClosed`](super::Input::SocketClosed).
     ///
     /// A plain close with unread bytes would make the kernel send RST, which destroys what the
-    /// application has not read yet. A datagram socket is released after its last datagram.
+    /// application has not read yet. If the last writes are not done after `linger`, the descriptor is
+    /// released with RST. A socket that is not connected yet is given up, with the same answer. A datagram
+    /// socket is released after its last datagram.
     Close {
         /// The socket.
         socket: SocketId,
@@ -218,7 +300,8 @@ pub enum Action {
         /// The socket.
         socket: SocketId,
     },
-    /// The engine has ended: release everything and stop feeding it. Always the last action.
+    /// The engine has ended: release everything and stop feeding it. The last output of all but
+    /// [`Output::Timeout`].
     Stop {
         /// Why.
         reason: StopReason,
@@ -227,12 +310,42 @@ pub enum Action {
 
 /// What a received message of `length` bytes takes from the credit of [`Output::Receive`], and what
 /// it is charged while it waits: its length plus an overhead, so that even empty messages cost.
+///
+/// ```
+/// use linksocks_sansio::io::receive_cost;
+///
+/// let mut credit: i64 = 4096; // of Output::Receive
+/// for length in [1000, 5000] {
+///     assert!(credit > 0); // else the link is not read
+///     credit -= receive_cost(length) as i64;
+/// }
+/// credit += 2000; // the next Output::Receive
+/// assert!(credit < 0); // goes on after another one
+/// ```
 #[must_use]
 pub const fn receive_cost(length: usize) -> usize {
     length + Limits::MESSAGE_OVERHEAD
 }
 
 /// Permission to read from a socket; adds to what is left of earlier permissions.
+///
+/// ```
+/// use linksocks_sansio::io::ReadCredit;
+///
+/// // What a driver keeps for each socket. It begins with that of Connect or AdoptSocket.
+/// let mut credit = ReadCredit { bytes: 40_000, chunk: 16_384 };
+/// // No read is larger than that:
+/// let next_read = |credit: &ReadCredit| credit.bytes.min(credit.chunk);
+/// for expected in [16_384, 16_384, 7232, 0] {
+///     let length = next_read(&credit); // none at 0: the kernel holds the other end back
+///     assert_eq!(length, expected);
+///     credit.bytes -= length; // so much has come; now Input::SocketRead
+/// }
+/// // Output::Read
+/// let more = ReadCredit { bytes: 65_536, chunk: 32_768 };
+/// credit = ReadCredit { bytes: credit.bytes + more.bytes, chunk: more.chunk };
+/// assert_eq!(next_read(&credit), 32_768);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct ReadCredit {
     /// How many more bytes may be read.

@@ -6,8 +6,9 @@ use bytes::BytesMut;
 
 use crate::wire::DATA_HEADER_LEN;
 
-/// Bytes read from a socket, in memory whose first [`ReadBuf::HEADROOM`] bytes are left free, so
-/// that the header of the message can be filled in without moving the payload.
+/// Bytes read from a socket, for [`Input::SocketRead`](super::Input::SocketRead), in memory whose first
+/// [`ReadBuf::HEADROOM`] bytes are left free, so that the header of the message can be filled in without
+/// moving the payload.
 ///
 /// ```
 /// use linksocks_sansio::ReadBuf;
@@ -25,7 +26,8 @@ impl ReadBuf {
     /// The length of the header of a TCP Data message.
     pub const HEADROOM: usize = DATA_HEADER_LEN;
 
-    /// New memory that holds the headroom and has space for `capacity` bytes behind it.
+    /// New memory that holds the headroom and has space for `capacity` bytes behind it: for the next read,
+    /// once the socket is readable, so that an idle one holds none.
     #[must_use]
     pub fn headroom(capacity: usize) -> BytesMut {
         let mut memory = BytesMut::with_capacity(Self::HEADROOM + capacity);

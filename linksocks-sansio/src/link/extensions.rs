@@ -11,6 +11,15 @@ use crate::config::RelayConfig;
 pub const EXTENSIONS_HEADER: &str = "LinkSocks-Extensions";
 
 /// A set of extensions. The text form is the value of [`EXTENSIONS_HEADER`].
+///
+/// ```
+/// use linksocks_sansio::link::Extensions;
+///
+/// // From Event::LinkReady or Event::ClientAuthenticated.
+/// let agreed = Extensions { window: true, finish: true, session: false };
+/// assert_eq!(agreed.to_string(), "window, finish");
+/// assert!(Extensions::default().is_empty()); // an old peer
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Extensions {
     /// Credit per channel.

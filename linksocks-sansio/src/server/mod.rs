@@ -33,7 +33,23 @@ use crate::token::TokenError;
 use crate::waiting::Waiting;
 use crate::wire::Message;
 
-/// A LinkSocks server.
+/// A LinkSocks server: lets clients in by their tokens, and connects to targets for them or lets providers
+/// do it.
+///
+/// The HTTP front door is the driver's: it listens, and gives the engine each request as
+/// [`Input::LinkOffered`] or [`Input::HttpRequest`]. SOCKS ports of reverse tokens are asked for with
+/// [`Action::Listen`]. A server stops after [`Command::Shutdown`] only.
+///
+/// ```
+/// # use std::time::Instant;
+/// use linksocks_sansio::{Engine, Event, Output, ServerConfig, ServerEngine, Token};
+///
+/// let config = ServerConfig::forward(Token::new("secret")?)?;
+/// let mut server = ServerEngine::new(config, [7; 32], Instant::now());
+/// assert!(matches!(server.poll_output(), Output::Event(Event::TokenAdded { port: None, .. })));
+/// assert!(matches!(server.poll_output(), Output::Timeout(None))); // waits for whoever comes
+/// # Ok::<(), linksocks_sansio::ConfigError>(())
+/// ```
 #[derive(Debug)]
 pub struct ServerEngine {
     relay: Relay,
@@ -50,8 +66,9 @@ pub struct ServerEngine {
 }
 
 impl ServerEngine {
-    /// Starts a server. `seed` is its only randomness; `now` its first instant. Tokens of `config` that
-    /// can't be added are left out, with an [`Event::TokenRefused`].
+    /// Starts a server. `seed` is its only randomness, and must not be known to others; `now` is its first
+    /// instant. Tokens of `config` that can't be added are left out, with an [`Event::TokenRefused`]; see
+    /// [`ServerConfig::check`].
     #[must_use]
     pub fn new(config: ServerConfig, seed: [u8; 32], now: Instant) -> Self {
         let mut relay = Relay::new(config.relay, seed, now, close_code::SERVICE_RESTART);

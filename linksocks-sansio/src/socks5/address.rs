@@ -19,6 +19,15 @@ const TYPE_V6: u8 = 4;
 /// A host: an address or a name that is still to be resolved.
 ///
 /// Its text form, [`Display`](fmt::Display), has no brackets around an IPv6 address.
+///
+/// ```
+/// use linksocks_sansio::socks5::{Host, TargetError};
+///
+/// assert_eq!("[::1]".parse::<Host>()?.to_string(), "::1");
+/// assert_eq!("example.com".parse::<Host>()?, Host::Name("example.com".into()));
+/// assert_eq!("two words".parse::<Host>(), Err(TargetError::InvalidHost));
+/// # Ok::<(), TargetError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Host {
     /// An IP address. An IPv4-mapped IPv6 address stays one.
@@ -254,6 +263,20 @@ pub enum TargetError {
 ///
 /// Only the form has been checked: the name may be empty or not even UTF-8, the port may be 0.
 /// [`TargetAddr::try_from`] checks the rest.
+///
+/// ```
+/// use linksocks_sansio::socks5::{Missing, SocksAddr, SocksAddrError, TargetAddr};
+///
+/// let mut input = &b"\x03\x0bexample.com\x01\xbbbehind"[..];
+/// let address = SocksAddr::decode(&mut input)?;
+/// assert_eq!(TargetAddr::try_from(address)?.to_string(), "example.com:443");
+/// assert_eq!(input, b"behind");
+///
+/// let mut input = &b"\x01\x7f"[..];
+/// let error = SocksAddr::decode(&mut input).unwrap_err();
+/// assert_eq!(error, SocksAddrError::Truncated(Missing(3))); // and then the port
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocksAddr<'a> {
     /// ATYP 1 and 4.

@@ -5,7 +5,18 @@ use thiserror::Error;
 
 use super::address::{Missing, SocksAddr, SocksAddrError, TargetAddr, TargetError, take_u8};
 
-/// A datagram with its header taken off.
+/// A datagram with its header taken off. Embedders of [`Command::Associate`](crate::io::Command::Associate)
+/// exchange such datagrams with the engine; for SOCKS applications the engine does.
+///
+/// ```
+/// use linksocks_sansio::socks5::Datagram;
+///
+/// let query = Datagram { address: "192.0.2.53:53".parse()?, payload: "query".into() };
+/// let datagram = query.encode()?;
+/// assert_eq!(datagram, b"\0\0\0\x01\xc0\x00\x02\x35\x00\x35query"[..]);
+/// assert_eq!(Datagram::decode(&datagram)?, query);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram {
     /// From an application: where it shall go. To an application: where it came from.

@@ -1,4 +1,14 @@
-//! SOCKS5 (RFC 1928, RFC 1929) as state machines and codecs.
+//! SOCKS5 (RFC 1928, RFC 1929) as state machines and codecs. They work without an engine, too.
+//!
+//! | for | there is |
+//! |---|---|
+//! | a server | [`Handshake`], which ends in a [`Request`], to be answered with a [`Reply`] |
+//! | a client | [`ClientHandshake`] |
+//! | datagrams of either | [`Datagram`] |
+//! | addresses | [`TargetAddr`] and [`Host`], checked; [`SocksAddr`] as it stands on the wire |
+//!
+//! CONNECT and UDP ASSOCIATE are known, BIND is refused; of the methods of authentication, none and user
+//! name with password.
 
 mod address;
 mod client;

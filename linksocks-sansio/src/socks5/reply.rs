@@ -11,6 +11,14 @@ use super::address::encode_ip;
 /// The answer to a request (RFC 1928 section 6).
 ///
 /// Its text is that of the RFC.
+///
+/// ```
+/// use linksocks_sansio::socks5::Reply;
+///
+/// let reply = Reply::Refused;
+/// assert_eq!(reply.to_string(), "connection refused");
+/// assert_eq!(reply.encode(Reply::NO_ADDRESS), b"\x05\x05\0\x01\0\0\0\0\0\0"[..]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[repr(u8)]
 pub enum Reply {
@@ -63,7 +71,7 @@ impl Reply {
         })
     }
 
-    /// The bytes of this reply with the bound address `bound`.
+    /// The bytes of this reply with the bound address `bound`: of UDP ASSOCIATE, where datagrams go to.
     #[must_use]
     pub fn encode(self, bound: SocketAddr) -> Bytes {
         let mut out = BytesMut::new();

@@ -29,6 +29,22 @@ const MAX_TAIL: usize = 2 * (1 + MAX_STR8 + 2) + SEQUENCE_LEN;
 /// first [`DATA_HEADER_LEN`] bytes of `memory`, which must have been left free; the payload is
 /// what follows. Nothing is copied.
 ///
+/// ```
+/// use linksocks_sansio::wire::{DATA_HEADER_LEN, Message, decode, seal_tcp};
+/// use linksocks_sansio::{ChannelId, ReadBuf};
+///
+/// let mut memory = ReadBuf::headroom(4096);
+/// memory.extend_from_slice(b"GET / HTTP/1.0");
+/// let address = memory.as_ptr();
+/// let message = seal_tcp(memory, ChannelId([7; 16]));
+/// assert_eq!(message.len(), DATA_HEADER_LEN + 14);
+/// assert_eq!(message.as_ptr(), address);
+///
+/// let Message::Data(data) = decode(message)?.message else { panic!("it is Data") };
+/// assert_eq!((data.channel, &data.payload[..]), (ChannelId([7; 16]), &b"GET / HTTP/1.0"[..]));
+/// # Ok::<(), linksocks_sansio::wire::DecodeError>(())
+/// ```
+///
 /// # Panics
 /// If `memory` is shorter than the header or has 4 GiB of payload: bugs of the caller.
 #[must_use]

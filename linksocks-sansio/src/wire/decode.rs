@@ -92,6 +92,20 @@ impl DecodeError {
 /// Any minor version is accepted, an unknown type is [`Message::Unknown`], bytes behind the body
 /// are ignored, and any flag byte but 0 is true.
 ///
+/// ```
+/// use bytes::Bytes;
+/// use linksocks_sansio::wire::{DecodeError, Message, decode};
+///
+/// // Another minor version, a type of the future, a body that nobody knows.
+/// let frame = decode(Bytes::from_static(b"\x02\x63body"))?;
+/// assert_eq!((frame.version.minor(), frame.message), (2, Message::Unknown(0x63)));
+///
+/// let error = decode(Bytes::from_static(b"\x01\x06\xAB")).unwrap_err();
+/// assert_eq!(error.to_string(), "Disconnect: too short for channel");
+/// assert!(!error.is_skippable()); // close the link
+/// # Ok::<(), DecodeError>(())
+/// ```
+///
 /// # Errors
 /// See [`DecodeError`], and [`DecodeError::is_skippable`] for what to do.
 pub fn decode(message: Bytes) -> Result<Frame, DecodeError> {

@@ -1,4 +1,27 @@
 //! Gzip payloads (RFC 1952): inflated step by step, within bounds, and compressed within bounds.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use linksocks_sansio::wire::gzip::{Deflate, GzipError, Inflate};
+//!
+//! let text = b"GET / HTTP/1.1\r\n".repeat(100);
+//! let mut deflate = Deflate::default();
+//! let payload = deflate.compress([&text[..]], text.len() - 1).expect("it becomes smaller");
+//! let payload = Bytes::copy_from_slice(payload);
+//!
+//! // In chunks, as the reader has room for them.
+//! let mut inflate = Inflate::new(payload.clone(), 32 << 20);
+//! let mut inflated = Vec::new();
+//! while let Some(chunk) = inflate.next_chunk(1000)? {
+//!     inflated.extend_from_slice(&chunk);
+//! }
+//! assert_eq!(inflated, text);
+//!
+//! // Never more than allowed.
+//! let mut inflate = Inflate::new(payload, 1000);
+//! assert_eq!(inflate.next_chunk(4096), Err(GzipError::TooLarge { cap: 1000 }));
+//! # Ok::<(), GzipError>(())
+//! ```
 
 mod deflate;
 

@@ -45,7 +45,7 @@ pub enum Message {
     Unknown(u8),
 }
 
-/// Body of 0x01.
+/// Body of 0x01: a client's first message, if its token is not in the URL. Answered by [`AuthResponse`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Auth {
     /// The token in plain text.
@@ -56,7 +56,7 @@ pub struct Auth {
     pub instance: InstanceId,
 }
 
-/// Body of 0x02.
+/// Body of 0x02: the server's first message on every link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthResponse {
     /// Welcome. The token, if any, replaces the client's for later logins.
@@ -80,7 +80,7 @@ pub enum Transport {
     Udp,
 }
 
-/// Body of 0x03.
+/// Body of 0x03, from the SOCKS side. Answered by [`ConnectResponse`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connect {
     /// The new channel, id chosen by the sender.
@@ -117,7 +117,29 @@ pub enum Compression {
     Gzip,
 }
 
-/// Body of 0x04.
+/// Body of 0x04, from either side.
+///
+/// ```
+/// use linksocks_sansio::ChannelId;
+/// use linksocks_sansio::wire::{Compression, Data, Endpoint, Endpoints, Message, decode};
+///
+/// // A datagram, on its way to the dial side.
+/// let data = Message::Data(Data {
+///     channel: ChannelId([7; 16]),
+///     compression: Compression::None,
+///     payload: "query".into(),
+///     datagram: Some(Endpoints::Two {
+///         source: Endpoint::default(),
+///         target: Endpoint { address: "192.0.2.53".into(), port: 53 },
+///     }),
+///     sequence: None,
+/// });
+/// let bytes = data.encode()?;
+/// assert_eq!(bytes[20..24], 5_u32.to_be_bytes()); // the payload's length
+/// assert_eq!(bytes[24..], b"query\x00\x00\x00\x0a192.0.2.53\x00\x35"[..]);
+/// assert_eq!(decode(bytes)?.message, data);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Data {
     /// The channel.
@@ -168,7 +190,7 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// Body of 0x05.
+/// Body of 0x05: the dial side's answer to [`Connect`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectResponse {
     /// The channel.
@@ -177,7 +199,7 @@ pub struct ConnectResponse {
     pub result: Result<(), String>,
 }
 
-/// Body of 0x06.
+/// Body of 0x06, from either side; not answered. With [`Finish`] it is always an abort.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disconnect {
     /// The channel.
@@ -186,7 +208,7 @@ pub struct Disconnect {
     pub error: Option<String>,
 }
 
-/// Body of 0x07.
+/// Body of 0x07: a provider adds or removes a connector token. Answered by [`ConnectorResponse`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connector {
     /// A fresh id of this request, echoed in the answer.
@@ -206,7 +228,7 @@ pub enum ConnectorOperation {
     Remove,
 }
 
-/// Body of 0x08.
+/// Body of 0x08: the server's answer to [`Connector`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectorResponse {
     /// The id of the request.
@@ -215,7 +237,7 @@ pub struct ConnectorResponse {
     pub result: Result<Option<Token>, String>,
 }
 
-/// Body of 0x09.
+/// Body of 0x09, as JSON, from either side.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Log {
     /// trace, debug, info, warn or error; anything else counts as debug.
@@ -226,7 +248,7 @@ pub struct Log {
     pub msg: String,
 }
 
-/// Body of 0x0A.
+/// Body of 0x0A, as JSON: the server tells how many clients there are at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Partners {
     /// How many.
@@ -326,7 +348,7 @@ impl fmt::Debug for SessionHello {
     }
 }
 
-/// Body of 0xE1.
+/// Body of 0xE1: the receiver of [`Data`] grants more of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// The channel.
@@ -335,14 +357,14 @@ pub struct Window {
     pub bytes: u32,
 }
 
-/// Body of 0xE2.
+/// Body of 0xE2: the sender's socket has reached EOF, the other direction goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finish {
     /// The channel.
     pub channel: ChannelId,
 }
 
-/// Body of 0xE3.
+/// Body of 0xE3, from either side of a link with a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack {
     /// How many messages the sender has received in this session.

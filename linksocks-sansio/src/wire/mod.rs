@@ -26,6 +26,30 @@
 //! be missing. Bytes behind the body are ignored, and so is a message of any other type: that is
 //! how the protocol grows.
 //!
+//! For programs without an engine, such as tests of other peers; a driver needs none of it, since
+//! engines take and give whole messages.
+//!
+//! ```
+//! use linksocks_sansio::ChannelId;
+//! use linksocks_sansio::wire::{Connect, ConnectRequest, Disconnect, Message, decode};
+//!
+//! let channel = ChannelId([0xAB; 16]);
+//! let request = ConnectRequest::Tcp { address: "example.com".into(), port: 80 };
+//! let connect = Message::Connect(Connect { channel, request, resume: false });
+//! let bytes = connect.encode()?;
+//! assert_eq!(bytes[..3], [0x01, 0x03, 1]); // version, Connect, TCP
+//! assert_eq!(bytes[3..19], channel.0);
+//! assert_eq!(bytes[19..], b"\x0bexample.com\x00\x50"[..]);
+//! assert_eq!(decode(bytes)?.message, connect);
+//!
+//! // The messages that always fit have an `encode` of their own.
+//! let bytes = Disconnect { channel, error: None }.encode();
+//! let frame = decode(bytes)?;
+//! assert_eq!(frame.version.to_string(), "0x01");
+//! assert_eq!(frame.message, Message::Disconnect(Disconnect { channel, error: None }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Memory
 //!
 //! [`decode`] copies no payload: the payload of a [`Data`] is a slice of the message. Every length

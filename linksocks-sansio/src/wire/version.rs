@@ -7,6 +7,12 @@ use super::VERSION;
 /// Byte 0 of a message: the major version in the high half, the minor version in the low half.
 ///
 /// Peers understand each other if their majors are equal. Known programs send 0x01 or 0x02.
+///
+/// ```
+/// use linksocks_sansio::wire::{VERSION, Version};
+/// assert!(Version(0x02).is_compatible() && !Version(0x11).is_compatible());
+/// assert_eq!((VERSION.major(), VERSION.minor()), (0, 1));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u8);
 

@@ -14,6 +14,32 @@
 //! it finds wrong, it answers itself; the rest is for the registry of tokens, whose answers the
 //! functions of the last column put into words. Without any key, there is no API.
 //!
+//! A [`ServerEngine`](crate::ServerEngine) does all that with
+//! [`Input::HttpRequest`](crate::io::Input::HttpRequest); a driver needs [`KEY_HEADER`], [`MAX_BODY`], and
+//! [`too_large`] for bodies that it does not keep.
+//!
+//! ```
+//! use linksocks_sansio::Token;
+//! use linksocks_sansio::http::admin::{AdminRequest, route};
+//! use linksocks_sansio::io::HttpRequest;
+//! use linksocks_sansio::token::NewToken;
+//!
+//! let mut request = HttpRequest {
+//!     peer: "192.0.2.2:40000".parse()?,
+//!     method: "POST".into(),
+//!     path: "/api/token".into(),
+//!     api_key: Some(Token::new("key")?),
+//!     body: r#"{"type":"reverse","token":"secret","port":9870}"#.into(),
+//! };
+//! let keys = [Token::new("key")?];
+//! let Ok(AdminRequest::Add(NewToken::Reverse(token))) = route(&request, &keys) else { panic!() };
+//! assert_eq!(token.port, Some(9870));
+//!
+//! request.api_key = Some(Token::new("another")?);
+//! assert_eq!(route(&request, &keys).unwrap_err().status, 401);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # A token
 //!
 //! `type` is `forward`, `reverse` or `connector`; a connector needs `reverse_token`. All else is

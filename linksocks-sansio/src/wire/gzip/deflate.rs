@@ -21,8 +21,8 @@ impl Default for Deflate {
 }
 
 impl Deflate {
-    /// Compresses the concatenation of `parts`. `None` if the result has more than `max` bytes; the
-    /// work ends as soon as that is known.
+    /// Compresses the concatenation of `parts`; the result lasts until the next call. `None` if it has more
+    /// than `max` bytes; the work ends as soon as that is known.
     pub fn compress<'a>(&mut self, parts: impl IntoIterator<Item = &'a [u8]>, max: usize) -> Option<&[u8]> {
         self.state.reset();
         self.output.clear();
