@@ -67,7 +67,7 @@ impl Runtime for AsyncStdRuntime {
     async fn bind(&self, address: SocketAddr) -> io::Result<(AsyncStdDatagrams, SocketAddr)> {
         let socket = UdpSocket::bind(address).await?;
         let local = socket.local_addr()?;
-        Ok((AsyncStdDatagrams { socket: Arc::new(socket), readable: None, sent: None }, local))
+        Ok((AsyncStdDatagrams { socket: Arc::new(socket), peek: None, sent: None }, local))
     }
 }
 
@@ -92,23 +92,29 @@ where
 /// A TCP connection on async-std.
 pub struct AsyncStdStream {
     stream: TcpStream,
+    /// There may be something to read. Saves asking the kernel before each read.
+    readable: bool,
     /// A peek: the only thing in async-std that waits without taking.
-    readable: Option<Call>,
+    peek: Option<Call>,
 }
 
 impl From<TcpStream> for AsyncStdStream {
     fn from(stream: TcpStream) -> Self {
-        Self { stream, readable: None }
+        Self { stream, readable: true, peek: None }
     }
 }
 
 impl RuntimeStream for AsyncStdStream {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = &self.stream;
-        poll_call(&mut self.readable, cx, || {
-            let stream = stream.clone();
-            async move { stream.peek(&mut [0]).await.map(drop) }
-        })
+        if !self.readable {
+            let stream = &self.stream;
+            ready!(poll_call(&mut self.peek, cx, || {
+                let stream = stream.clone();
+                async move { stream.peek(&mut [0]).await.map(drop) }
+            }))?;
+            self.readable = true;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn set_nodelay(&self) -> io::Result<()> {
@@ -128,7 +134,10 @@ impl RuntimeStream for AsyncStdStream {
 
 impl AsyncRead for AsyncStdStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        // Less than there is room for: that was all.
+        self.readable = matches!(read, Poll::Ready(Ok(length)) if length == buf.len());
+        read
     }
 }
 
@@ -159,7 +168,7 @@ impl AsyncWrite for AsyncStdStream {
 pub struct AsyncStdDatagrams {
     socket: Arc<UdpSocket>,
     /// As that of a stream.
-    readable: Option<Call>,
+    peek: Option<Call>,
     /// The datagram that the kernel had no room for.
     sent: Option<Call>,
 }
@@ -167,7 +176,7 @@ pub struct AsyncStdDatagrams {
 impl RuntimeDatagrams for AsyncStdDatagrams {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let socket = &self.socket;
-        poll_call(&mut self.readable, cx, || {
+        poll_call(&mut self.peek, cx, || {
             let socket = Arc::clone(socket);
             async move {
                 // What went wrong, if anything did, is for the one who receives.
