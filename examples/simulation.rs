@@ -1,224 +1,135 @@
-//! A client and a server in virtual time, without any socket: a channel through a slow link to a target
-//! that sends back what it gets. Engines depend on nothing but their configuration, their seed and what
-//! they are told, so the same seed prints the same, byte for byte.
+//! A client and a server in virtual time, without any socket: an application sends something through a
+//! slow link to a target, which sends it back. Engines depend on nothing but their configuration, their
+//! seed and what they are told, so the same seed prints the same, byte for byte.
 //!
 //! ```sh
 //! cargo run -p examples --bin simulation [SEED]
 //! ```
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use linksocks_sansio::io::{LinkClose, ReadCredit, UpgradeRequest, UpgradeResponse};
+use linksocks_sansio::io::{UpgradeRequest, UpgradeResponse};
 use linksocks_sansio::{Action, ClientConfig, ClientEngine, Command, Engine, Input, LinkId, Output, ReadBuf};
 use linksocks_sansio::{ServerConfig, ServerEngine, ServerUrl, SocketId, Ticket, Token};
 
 const LATENCY: Duration = Duration::from_millis(30);
 const TIME_PER_BYTE: Duration = Duration::from_micros(8); // 1 Mbit/s
-const LENGTH: u8 = 100; // what the application sends, in KiB
-const SIDES: [&str; 2] = ["client", "server"];
-const CLIENT: usize = 0;
-const SERVER: usize = 1;
+const DATA: [u8; 8 * 1024] = [42; 8 * 1024]; // so little that no permission to read or receive ends
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let seed: u8 = std::env::args().nth(1).map_or(Ok(1), |seed| seed.parse())?;
+    let seed = [std::env::args().nth(1).map_or(Ok(1), |seed| seed.parse())?; 32];
     let token = Token::new("a secret")?;
     let client = ClientConfig::new(ServerUrl::parse("ws://192.0.2.1")?, token.clone());
     let server = ServerConfig::forward(token)?;
-    let start = Instant::now(); // the only look at a clock: an origin for virtual time
+    let start = Instant::now(); // an origin for virtual time, and the only look at a clock
+    let client: Box<dyn Engine> = Box::new(ClientEngine::new(client, seed, start));
+    let mut engines = [client, Box::new(ServerEngine::new(server, seed, start))];
     let mut world = World {
-        start,
         now: start,
-        engines: [
-            Box::new(ClientEngine::new(client, [seed; 32], start)),
-            Box::new(ServerEngine::new(server, [seed; 32], start)),
-        ],
-        wake_ups: [None; 2],
-        links: [None; 2],
-        line_free: [start; 2],
         agenda: BTreeMap::new(),
         planned: 0,
-        sockets: HashMap::new(),
-        data: (0..LENGTH).flat_map(|block| [block ^ seed; 1024]).collect(),
+        links: [None; 2],
+        line_free: [start; 2],
+        received: Vec::new(),
     };
     let open = Command::Open { ticket: Ticket(0), target: "192.0.2.7:7".parse()? };
-    world.plan(Duration::ZERO, CLIENT, Input::Command(open));
-    while world.step() {}
+    world.plan(Duration::ZERO, 0, Input::Command(open));
+    while world.received != DATA {
+        for (side, engine) in engines.iter_mut().enumerate() {
+            let wake_up = loop {
+                match engine.poll_output() {
+                    Output::Timeout(at) => break at,
+                    Output::Event(event) => println!("{} {event:?}", world.stamp(start, side)),
+                    output => world.carry_out(side, output),
+                }
+            };
+            // A wake-up that is out of date does no harm.
+            world.agenda.extend(wake_up.map(|at| ((at, side), (side, Input::Timeout))));
+        }
+        let ((now, _), (side, input)) = world.agenda.pop_first().ok_or("nothing more happens")?;
+        world.now = now;
+        engines[side].handle_input(now, input);
+    }
+    println!("{} {} bytes have come back", world.stamp(start, 0), world.received.len());
     Ok(())
 }
 
-/// Two engines, the line between them, the application of the client and the target of the server.
+/// The line between client (side 0) and server (side 1), the application and the target.
 struct World {
-    start: Instant,
     now: Instant,
-    engines: [Box<dyn Engine>; 2],
-    wake_ups: [Option<Instant>; 2],
-    links: [Option<LinkId>; 2],
-    /// When the line has taken all that each side has for it.
-    line_free: [Instant; 2],
     /// What will reach which side: by time, then as planned.
     agenda: BTreeMap<(Instant, usize), (usize, Input)>,
     planned: usize,
-    sockets: HashMap<(usize, SocketId), FarEnd>,
-    /// What the application sends and wants back.
-    data: Vec<u8>,
-}
-
-/// The other end of a socket.
-struct FarEnd {
-    credit: ReadCredit,
-    to_send: VecDeque<u8>,
-    /// An EOF comes behind that.
-    ends: bool,
+    links: [Option<LinkId>; 2],
+    /// When the line has taken all that each side has for it.
+    line_free: [Instant; 2],
     received: Vec<u8>,
 }
 
 impl World {
+    fn stamp(&self, start: Instant, side: usize) -> String {
+        format!("{:8.3} ms  {}", (self.now - start).as_secs_f64() * 1e3, ["client", "server"][side])
+    }
+
     fn plan(&mut self, delay: Duration, side: usize, input: Input) {
         self.planned += 1;
-        self.agenda.insert((self.now + delay, self.planned), (side, input));
-    }
-
-    fn print(&self, side: usize, text: &str) {
-        println!("{:9.3} ms  {}: {text}", (self.now - self.start).as_secs_f64() * 1e3, SIDES[side]);
-    }
-
-    /// Carries out what both engines want, then lets the next thing happen. Returns whether there is one.
-    fn step(&mut self) -> bool {
-        for side in [CLIENT, SERVER] {
-            loop {
-                match self.engines[side].poll_output() {
-                    Output::Timeout(at) => break self.wake_ups[side] = at,
-                    Output::Action(Action::Stop { reason }) => {
-                        self.print(side, &format!("{reason}"));
-                        return false;
-                    }
-                    output => self.carry_out(side, output),
-                }
-            }
-        }
-        let wake_up =
-            [CLIENT, SERVER].into_iter().filter_map(|side| Some((self.wake_ups[side]?, side))).min();
-        let (side, input) = match (self.agenda.first_entry(), wake_up) {
-            (Some(next), wake_up) if wake_up.is_none_or(|(at, _)| next.key().0 <= at) => {
-                self.now = next.key().0;
-                next.remove()
-            }
-            (_, Some((at, side))) => {
-                self.now = at;
-                (side, Input::Timeout)
-            }
-            (_, None) => return false,
-        };
-        self.engines[side].handle_input(self.now, input);
-        true
+        self.agenda.insert((self.now + delay, 1 + self.planned), (side, input)); // 0 and 1 are wake-ups
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else happens here; a driver has no such arm")]
     fn carry_out(&mut self, side: usize, output: Output) {
-        let other = 1 - side;
         match output {
             Output::Transmit { link, message } => {
-                let bytes = message.len();
-                self.print(side, &format!("{bytes} bytes to the {}", SIDES[other]));
-                let sent = self.line_free[side].max(self.now) + TIME_PER_BYTE * bytes as u32;
-                self.line_free[side] = sent;
-                self.plan(sent - self.now, side, Input::LinkWritten { link, bytes });
+                let (bytes, other) = (message.len(), 1 - side);
+                self.line_free[side] = self.line_free[side].max(self.now) + TIME_PER_BYTE * bytes as u32;
+                let sent = self.line_free[side] - self.now;
+                self.plan(sent, side, Input::LinkWritten { link, bytes });
                 if let Some(link) = self.links[other] {
-                    self.plan(sent + LATENCY - self.now, other, Input::LinkReceived { link, message });
+                    self.plan(sent + LATENCY, other, Input::LinkReceived { link, message });
                 }
             }
             Output::Write { socket, data } => {
                 self.plan(Duration::ZERO, side, Input::SocketWritten { socket, bytes: data.len() });
-                self.far_end(side, socket, |far| match side {
-                    CLIENT => far.received.extend(data),
-                    _ => far.to_send.extend(data),
-                });
+                match side {
+                    0 => self.received.extend(data),
+                    _ => self.send(side, socket, &data),
+                }
             }
-            Output::Read { socket, credit } => self.far_end(side, socket, |far| {
-                far.credit = ReadCredit { bytes: far.credit.bytes + credit.bytes, chunk: credit.chunk };
-            }),
-            Output::Action(action) => self.act(side, action),
-            Output::Event(event) => self.print(side, &format!("{event:?}")),
-            _ => {} // so little is on its way here that no other credit ever ends
-        }
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "as above")]
-    fn act(&mut self, side: usize, action: Action) {
-        match action {
-            Action::Connect { socket, read: credit, .. } => {
-                let far = FarEnd { credit, to_send: VecDeque::new(), ends: false, received: Vec::new() };
-                self.sockets.insert((side, socket), far);
+            Output::Action(Action::Connect { socket, .. }) => {
                 self.plan(2 * LATENCY, side, Input::SocketOpened { socket });
             }
-            Action::OpenLink { link, request, .. } => {
+            Output::Action(Action::OpenLink { link, request, .. }) => {
                 self.links[side] = Some(link);
                 let (path, query) = request.path_and_query.split_once('?').unwrap_or_default();
-                let request = UpgradeRequest {
-                    path: path.to_owned(),
-                    query: query.to_owned(),
-                    extensions: request.extensions,
-                    peer: ([192, 0, 2, 9], 50_000).into(),
-                };
-                self.plan(LATENCY, SERVER, Input::LinkOffered { ticket: Ticket(0), request });
+                let (path, query, peer) =
+                    (path.to_owned(), query.to_owned(), ([192, 0, 2, 9], 50_000).into());
+                let request = UpgradeRequest { path, query, extensions: request.extensions, peer };
+                self.plan(LATENCY, 1, Input::LinkOffered { ticket: Ticket(0), request });
             }
-            Action::AcceptLink { link, extensions, .. } => {
+            Output::Action(Action::AcceptLink { link, extensions, .. }) => {
                 self.links[side] = Some(link);
                 self.plan(
                     Duration::ZERO,
                     side,
                     Input::LinkOpened { link, response: UpgradeResponse::default() },
                 );
-                if let Some(link) = self.links[CLIENT] {
+                if let Some(link) = self.links[0] {
                     self.plan(
                         LATENCY,
-                        CLIENT,
+                        0,
                         Input::LinkOpened { link, response: UpgradeResponse { extensions } },
                     );
                 }
             }
-            Action::CloseLink { link, close, .. } => {
-                self.plan(2 * LATENCY, side, Input::LinkClosed { link, cause: LinkClose::Local });
-                if let Some(link) = self.links[1 - side] {
-                    self.plan(LATENCY, 1 - side, Input::LinkClosed { link, cause: LinkClose::Peer(close) });
-                }
-            }
-            Action::AdoptSocket { socket, read: credit, .. } => {
-                let far =
-                    FarEnd { credit, to_send: self.data.clone().into(), ends: true, received: Vec::new() };
-                self.sockets.insert((side, socket), far);
-                self.far_end(side, socket, |_| {});
-            }
-            Action::ShutdownWrite { socket } => self.far_end(side, socket, |far| far.ends |= side == SERVER),
-            Action::Close { socket, .. } | Action::Reset { socket } => {
-                self.plan(Duration::ZERO, side, Input::SocketClosed { socket });
-                if let Some(far) = self.sockets.remove(&(side, socket)).filter(|_| side == CLIENT) {
-                    let verdict =
-                        if far.received == self.data { "all of them right" } else { "but not these" };
-                    self.print(side, &format!("the application got {} bytes, {verdict}", far.received.len()));
-                    let shutdown = Command::Shutdown { drain: Duration::from_secs(1) };
-                    self.plan(Duration::ZERO, side, Input::Command(shutdown));
-                }
-            }
+            Output::Action(Action::AdoptSocket { socket, .. }) => self.send(side, socket, &DATA),
             _ => {}
         }
     }
 
-    /// Does something to the far end of a socket, then lets it send what it has and may.
-    fn far_end(&mut self, side: usize, socket: SocketId, change: impl FnOnce(&mut FarEnd)) {
-        let Some(mut far) = self.sockets.remove(&(side, socket)) else { return };
-        change(&mut far);
-        while !far.to_send.is_empty() && far.credit.bytes > 0 {
-            let length = far.to_send.len().min(far.credit.bytes).min(far.credit.chunk);
-            far.credit.bytes -= length;
-            let bytes: Vec<u8> = far.to_send.drain(..length).collect();
-            self.plan(Duration::ZERO, side, Input::SocketRead { socket, buf: ReadBuf::copy_from(&bytes) });
-        }
-        if far.to_send.is_empty() && std::mem::take(&mut far.ends) {
-            self.plan(Duration::ZERO, side, Input::SocketEof { socket });
-        }
-        self.sockets.insert((side, socket), far);
+    /// The other end of a socket sends something.
+    fn send(&mut self, side: usize, socket: SocketId, data: &[u8]) {
+        self.plan(Duration::ZERO, side, Input::SocketRead { socket, buf: ReadBuf::copy_from(data) });
     }
 }
