@@ -16,7 +16,7 @@ use linksocks_sansio::{ServerConfig, ServerEngine, ServerUrl, SocketId, Ticket, 
 
 const LATENCY: Duration = Duration::from_millis(30);
 const TIME_PER_BYTE: Duration = Duration::from_micros(8); // 1 Mbit/s
-const DATA: [u8; 8 * 1024] = [42; 8 * 1024]; // so little that no permission to read or receive ends
+const DATA: &[u8] = include_bytes!("simulation.rs"); // so little that no permission to read or receive ends
 
 fn main() -> Result<(), Box<dyn Error>> {
     let seed = [std::env::args().nth(1).map_or(Ok(1), |seed| seed.parse())?; 32];
@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let client: Box<dyn Engine> = Box::new(ClientEngine::new(client, seed, start));
     let mut engines = [client, Box::new(ServerEngine::new(server, seed, start))];
     let mut world = World {
+        start,
         now: start,
         agenda: BTreeMap::new(),
         planned: 0,
@@ -36,14 +37,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let open = Command::Open { ticket: Ticket(0), target: "192.0.2.7:7".parse()? };
     world.plan(Duration::ZERO, 0, Input::Command(open));
-    while world.received != DATA {
+    while world.received.len() < DATA.len() {
         for (side, engine) in engines.iter_mut().enumerate() {
             let wake_up = loop {
-                match engine.poll_output() {
-                    Output::Timeout(at) => break at,
-                    Output::Event(event) => println!("{} {event:?}", world.stamp(start, side)),
-                    output => world.carry_out(side, output),
+                let output = engine.poll_output();
+                if let Output::Timeout(at) = output {
+                    break at;
                 }
+                world.carry_out(side, output);
             };
             // A wake-up that is out of date does no harm.
             world.agenda.extend(wake_up.map(|at| ((at, side), (side, Input::Timeout))));
@@ -52,12 +53,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         world.now = now;
         engines[side].handle_input(now, input);
     }
-    println!("{} {} bytes have come back", world.stamp(start, 0), world.received.len());
+    let verdict = if world.received == DATA { "as they were" } else { "garbled" };
+    world.print(0, &format!("{} bytes have come back {verdict}", world.received.len()));
     Ok(())
 }
 
 /// The line between client (side 0) and server (side 1), the application and the target.
 struct World {
+    start: Instant,
     now: Instant,
     /// What will reach which side: by time, then as planned.
     agenda: BTreeMap<(Instant, usize), (usize, Input)>,
@@ -69,8 +72,9 @@ struct World {
 }
 
 impl World {
-    fn stamp(&self, start: Instant, side: usize) -> String {
-        format!("{:8.3} ms  {}", (self.now - start).as_secs_f64() * 1e3, ["client", "server"][side])
+    fn print(&self, side: usize, text: &str) {
+        let milliseconds = (self.now - self.start).as_secs_f64() * 1e3;
+        println!("{milliseconds:8.3} ms  {}: {text}", ["client", "server"][side]);
     }
 
     fn plan(&mut self, delay: Duration, side: usize, input: Input) {
@@ -103,27 +107,25 @@ impl World {
             Output::Action(Action::OpenLink { link, request, .. }) => {
                 self.links[side] = Some(link);
                 let (path, query) = request.path_and_query.split_once('?').unwrap_or_default();
-                let (path, query, peer) =
-                    (path.to_owned(), query.to_owned(), ([192, 0, 2, 9], 50_000).into());
-                let request = UpgradeRequest { path, query, extensions: request.extensions, peer };
+                let request = UpgradeRequest {
+                    path: path.to_owned(),
+                    query: query.to_owned(),
+                    extensions: request.extensions,
+                    peer: ([192, 0, 2, 9], 50_000).into(),
+                };
                 self.plan(LATENCY, 1, Input::LinkOffered { ticket: Ticket(0), request });
             }
             Output::Action(Action::AcceptLink { link, extensions, .. }) => {
                 self.links[side] = Some(link);
-                self.plan(
-                    Duration::ZERO,
-                    side,
-                    Input::LinkOpened { link, response: UpgradeResponse::default() },
-                );
+                let response = UpgradeResponse::default();
+                self.plan(Duration::ZERO, side, Input::LinkOpened { link, response });
                 if let Some(link) = self.links[0] {
-                    self.plan(
-                        LATENCY,
-                        0,
-                        Input::LinkOpened { link, response: UpgradeResponse { extensions } },
-                    );
+                    let response = UpgradeResponse { extensions };
+                    self.plan(LATENCY, 0, Input::LinkOpened { link, response });
                 }
             }
-            Output::Action(Action::AdoptSocket { socket, .. }) => self.send(side, socket, &DATA),
+            Output::Action(Action::AdoptSocket { socket, .. }) => self.send(side, socket, DATA),
+            Output::Event(event) => self.print(side, &format!("{event:?}")),
             _ => {}
         }
     }

@@ -262,7 +262,6 @@ fn would_wait(result: Result<(), Error>) -> Result<bool, Error> {
 
 /// The engine's name for a failed upgrade.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the others say in words what is wrong")]
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn failure(error: Error) -> LinkFailure {
     match error {
         Error::Io(error) => LinkFailure::Io(socket_error(&error)),

@@ -17,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::io;
 use std::net::{Ipv4Addr, ToSocketAddrs};
+use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Instant;
@@ -132,12 +133,9 @@ impl Driver {
         let mut events = Events::with_capacity(256);
         loop {
             // What the engine wants ...
-            let deadline = loop {
-                match self.engine.poll_output() {
-                    Output::Timeout(deadline) => break deadline,
-                    Output::Action(Action::Stop { reason }) => return Ok(reason),
-                    output => self.carry_out(output),
-                }
+            let deadline = match self.drain() {
+                ControlFlow::Continue(deadline) => deadline,
+                ControlFlow::Break(reason) => return Ok(reason),
             };
             // ... as far as it can be done without waiting ...
             self.turn.wake_up = deadline;
@@ -175,40 +173,46 @@ impl Driver {
     }
 
     /// Tells everybody what the engine wants; [`Self::work`] does it. Some are gone already, and the
-    /// engine will learn of it: closes race with IO.
-    fn carry_out(&mut self, output: Output) {
-        match output {
-            Output::Transmit { link, message } => {
-                self.links.entry(link).and_modify(|link| link.transmit(message));
+    /// engine will learn of it: closes race with IO. Returns when the engine wants to be called again,
+    /// or why it has stopped.
+    fn drain(&mut self) -> ControlFlow<StopReason, Option<Instant>> {
+        loop {
+            match self.engine.poll_output() {
+                Output::Transmit { link, message } => {
+                    self.links.entry(link).and_modify(|link| link.transmit(message));
+                }
+                Output::Receive { link, bytes } => {
+                    self.links.entry(link).and_modify(|link| link.receive(bytes));
+                }
+                Output::Write { socket, data } => {
+                    self.streams.entry(socket).and_modify(|stream| stream.queue.push_back(data));
+                }
+                Output::Read { socket, credit } => {
+                    self.streams.entry(socket).and_modify(|stream| {
+                        stream.credit.bytes += credit.bytes;
+                        stream.credit.chunk = credit.chunk;
+                    });
+                }
+                Output::Accept { listener, count } => {
+                    self.listeners.entry(listener).and_modify(|listener| listener.credit += count);
+                }
+                Output::ReceiveDatagrams { socket, count } => {
+                    self.datagrams.entry(socket).and_modify(|datagrams| datagrams.credit += count);
+                }
+                Output::SendDatagram { socket, to, payload } => {
+                    self.datagrams
+                        .entry(socket)
+                        .and_modify(|datagrams| datagrams.queue.push_back((to, payload)));
+                }
+                Output::Action(Action::Stop { reason }) => return ControlFlow::Break(reason),
+                Output::Action(action) => {
+                    let answer = self.act(action);
+                    self.turn.inputs.extend(answer);
+                }
+                Output::Event(Event::SocksListening { local }) => println!("SOCKS5 on {local}"),
+                Output::Event(event) => println!("{event:?}"),
+                Output::Timeout(deadline) => return ControlFlow::Continue(deadline),
             }
-            Output::Receive { link, bytes } => {
-                self.links.entry(link).and_modify(|link| link.receive(bytes));
-            }
-            Output::Write { socket, data } => {
-                self.streams.entry(socket).and_modify(|stream| stream.queue.push_back(data));
-            }
-            Output::Read { socket, credit } => {
-                self.streams.entry(socket).and_modify(|stream| {
-                    stream.credit.bytes += credit.bytes;
-                    stream.credit.chunk = credit.chunk;
-                });
-            }
-            Output::Accept { listener, count } => {
-                self.listeners.entry(listener).and_modify(|listener| listener.credit += count);
-            }
-            Output::ReceiveDatagrams { socket, count } => {
-                self.datagrams.entry(socket).and_modify(|datagrams| datagrams.credit += count);
-            }
-            Output::SendDatagram { socket, to, payload } => {
-                self.datagrams.entry(socket).and_modify(|datagrams| datagrams.queue.push_back((to, payload)));
-            }
-            Output::Action(action) => {
-                let answer = self.act(action);
-                self.turn.inputs.extend(answer);
-            }
-            Output::Event(Event::SocksListening { local }) => println!("SOCKS5 on {local}"),
-            Output::Event(event) => println!("{event:?}"),
-            Output::Timeout(_) => unreachable!("`run` takes this one"),
         }
     }
 
@@ -299,7 +303,7 @@ impl Driver {
                 return Some(Input::SocketFailed { socket, error: SocketError::Other });
             }
             Action::RejectLink { .. } | Action::HttpResponse { .. } | Action::AnswerToken { .. } => {}
-            Action::Stop { .. } => unreachable!("`run` takes this one"),
+            Action::Stop { .. } => unreachable!("`drain` takes this one"),
         }
         None
     }

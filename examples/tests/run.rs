@@ -1,16 +1,17 @@
 //! Every example runs, and does what it says.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use driver_tokio::linksocks_sansio::{ServerConfig, Token};
-use driver_tokio::{Server, ServerHandle, TokioRuntime};
-use socket2::{Domain, Socket, Type};
+use driver_tokio::linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Token};
+use driver_tokio::{Client, Server, ServerHandle, TokioRuntime};
+use smol_driver::SmolRuntime;
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::runtime::Runtime;
 
 /// Longer than anything takes; only a failing test waits for it.
@@ -22,6 +23,7 @@ const MIB: usize = 1024 * 1024;
 struct Example {
     child: Child,
     lines: Receiver<String>,
+    deadline: Instant,
 }
 
 impl Example {
@@ -35,12 +37,12 @@ impl Example {
                 let _ = sender.send(line.unwrap());
             }
         });
-        Self { child, lines }
+        Self { child, lines, deadline: Instant::now() + PATIENCE }
     }
 
     /// The next line that it prints, if another one comes.
     fn line(&self) -> Option<String> {
-        match self.lines.recv_timeout(PATIENCE) {
+        match self.lines.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("waited too long"),
@@ -95,7 +97,7 @@ fn embed_fetches_a_page_without_socks() {
 fn simulation_depends_on_nothing_but_its_seed() {
     let run = |seed| output(env!("CARGO_BIN_EXE_simulation"), &[seed]);
     let lines = run("7");
-    assert!(lines.last().unwrap().ends_with("8192 bytes have come back"), "{lines:#?}");
+    assert!(lines.last().unwrap().ends_with(" bytes have come back as they were"), "{lines:#?}");
     assert_eq!(run("7"), lines);
     assert_ne!(run("8"), lines);
 }
@@ -121,28 +123,28 @@ impl Tunnel {
         let socks = line.strip_prefix("SOCKS5 on ").unwrap().parse().unwrap();
         Self { server, _reserved: reserved, client, socks, runtime }
     }
+}
 
-    /// Asks for `command` (RFC 1928 section 4) and `target`. Returns the reply and its address.
-    fn ask(&self, command: u8, target: SocketAddr) -> (TcpStream, u8, SocketAddr) {
-        let mut stream = TcpStream::connect(self.socks).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(&[5, 1, 0]).unwrap();
-        let mut method = [0; 2];
-        stream.read_exact(&mut method).unwrap();
-        assert_eq!(method, [5, 0]);
-        stream.write_all(&[&[5, command, 0], &address_bytes(target)[..]].concat()).unwrap();
-        let mut reply = [0; 10];
-        stream.read_exact(&mut reply).unwrap();
-        let [_, code, _, _, a, b, c, d, high, low] = reply;
-        (stream, code, ([a, b, c, d], u16::from_be_bytes([high, low])).into())
-    }
+/// Asks a SOCKS5 port for `command` (RFC 1928 section 4) and `target`. Returns the reply and its address.
+fn ask(socks: SocketAddr, command: u8, target: SocketAddr) -> (TcpStream, u8, SocketAddr) {
+    let mut stream = TcpStream::connect(socks).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&[5, 1, 0]).unwrap();
+    let mut method = [0; 2];
+    stream.read_exact(&mut method).unwrap();
+    assert_eq!(method, [5, 0]);
+    stream.write_all(&[&[5, command, 0], &address_bytes(target)[..]].concat()).unwrap();
+    let mut reply = [0; 10];
+    stream.read_exact(&mut reply).unwrap();
+    let [_, code, _, _, a, b, c, d, high, low] = reply;
+    (stream, code, ([a, b, c, d], u16::from_be_bytes([high, low])).into())
+}
 
-    fn connect(&self, target: SocketAddr) -> TcpStream {
-        let (stream, reply, _) = self.ask(1, target);
-        assert_eq!(reply, 0);
-        stream
-    }
+fn connect(socks: SocketAddr, target: SocketAddr) -> TcpStream {
+    let (stream, reply, _) = ask(socks, 1, target);
+    assert_eq!(reply, 0);
+    stream
 }
 
 fn serve(runtime: &Runtime, address: SocketAddr) -> ServerHandle {
@@ -201,23 +203,64 @@ fn assert_reversed(mut stream: TcpStream, seed: u8, length: usize) {
     assert!(answer == data, "connection {seed}: {} of {length} bytes", answer.len());
 }
 
-#[test]
-fn one_thread_carries_8_mib_each_way_on_several_connections_at_once() {
-    let tunnel = Tunnel::new();
+/// 8 MiB each way on several connections at once, with half-close.
+fn assert_carries_streams(socks: SocketAddr) {
     let target = serve_reverse(4);
     thread::scope(|scope| {
         for seed in 0..4 {
-            let stream = tunnel.connect(target);
+            let stream = connect(socks, target);
             scope.spawn(move || assert_reversed(stream, seed, 8 * MIB));
         }
     });
+}
+
+/// Who is cut off sees a reset, on either end, and no regular end.
+fn assert_carries_resets(socks: SocketAddr) {
+    let listener = TcpListener::bind(ANY_PORT).unwrap();
+    let pair = || {
+        let application = connect(socks, listener.local_addr().unwrap());
+        let (target, _) = listener.accept().unwrap();
+        target.set_read_timeout(Some(PATIENCE)).unwrap();
+        (application, target)
+    };
+    let assert_reset = |one: TcpStream, mut other: TcpStream| {
+        SockRef::from(&one).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(one);
+        let error = other.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    };
+    let (application, target) = pair();
+    assert_reset(application, target);
+    let (application, target) = pair();
+    assert_reset(target, application);
+}
+
+#[test]
+fn smol_carries_streams_and_resets() {
+    let config = ServerConfig::forward(Token::new("secret").unwrap()).unwrap();
+    let server = Server::builder(config).bind(ANY_PORT).start(SmolRuntime);
+    let server = smol::block_on(server).unwrap();
+    let url = ServerUrl::parse(&format!("ws://{}", server.local_addr())).unwrap();
+    let mut config = ClientConfig::new(url, Token::new("secret").unwrap());
+    config.listen = Some(ANY_PORT);
+    let client = smol::block_on(Client::builder(config).start(SmolRuntime)).unwrap();
+    smol::block_on(client.ready()).unwrap();
+    assert_carries_streams(client.local_addr().unwrap());
+    assert_carries_resets(client.local_addr().unwrap());
+}
+
+#[test]
+fn one_thread_carries_streams_and_resets() {
+    let tunnel = Tunnel::new();
+    assert_carries_streams(tunnel.socks);
+    assert_carries_resets(tunnel.socks);
 }
 
 #[test]
 fn one_thread_says_that_a_target_refuses() {
     let tunnel = Tunnel::new();
     let (_reserved, target) = reserve();
-    let (_, reply, _) = tunnel.ask(1, target);
+    let (_, reply, _) = ask(tunnel.socks, 1, target);
     assert_eq!(reply, 4, "host unreachable");
 }
 
@@ -229,7 +272,7 @@ fn one_thread_carries_datagrams() {
     for socket in [&target, &application] {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
     }
-    let (_association, reply, relay) = tunnel.ask(3, application.local_addr().unwrap());
+    let (_association, reply, relay) = ask(tunnel.socks, 3, application.local_addr().unwrap());
     assert_eq!(reply, 0);
     let header = [&[0; 3][..], &address_bytes(target.local_addr().unwrap())].concat();
     application.send_to(&[&header[..], b"ping"].concat(), relay).unwrap();
@@ -245,14 +288,14 @@ fn one_thread_carries_datagrams() {
 fn one_thread_reconnects_to_a_server_that_comes_back() {
     let mut tunnel = Tunnel::new();
     let target = serve_reverse(2);
-    assert_reversed(tunnel.connect(target), 1, 1000);
+    assert_reversed(connect(tunnel.socks, target), 1, 1000);
 
     let address = tunnel.server.local_addr();
     tunnel.runtime.block_on(tunnel.server.shutdown(Duration::ZERO));
     tunnel.client.line_with("LinkLost");
     tunnel.server = serve(&tunnel.runtime, address);
     tunnel.client.line_with("LinkReady");
-    assert_reversed(tunnel.connect(target), 2, 1000);
+    assert_reversed(connect(tunnel.socks, target), 2, 1000);
 }
 
 #[test]
