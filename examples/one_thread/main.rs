@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Here is the loop, and everything that the engine can ask for; in `socket.rs` are TCP connections, the
-//! listener and UDP, in `link.rs` is the WebSocket. Left out: TLS, and a graceful end
+//! listener and UDP, in `link.rs` is the WebSocket. Left out: TLS, TCP keep-alive, and a graceful end
 //! (`Command::Shutdown`), which needs a signal handler.
 
 mod link;

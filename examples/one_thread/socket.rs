@@ -104,7 +104,8 @@ impl Stream {
         false
     }
 
-    /// Returns whether it is over, as the engine has ordered.
+    /// Returns whether it is over, as the engine has ordered. An error ends all of it: when a write
+    /// fails, what the other end has sent before is lost, too. (`driver-core` reads that first.)
     fn progress(&mut self, turn: &mut Turn) -> io::Result<bool> {
         if self.connecting && !self.resetting && !self.is_connected(turn)? {
             return Ok(false);

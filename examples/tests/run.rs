@@ -299,9 +299,9 @@ fn one_thread_reconnects_to_a_server_that_comes_back() {
 }
 
 #[test]
-fn one_thread_stops_when_its_token_is_wrong() {
+fn one_thread_finds_its_server_by_name_and_stops_when_the_token_is_wrong() {
     let tunnel = Tunnel::new();
-    let url = format!("ws://{}", tunnel.server.local_addr());
+    let url = format!("ws://localhost:{}", tunnel.server.local_addr().port());
     let (_, status) = Example::start(env!("CARGO_BIN_EXE_one_thread"), &[&url, "wrong", "0"]).finish();
     assert_eq!(status.code(), Some(1));
 }
