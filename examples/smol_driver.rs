@@ -45,11 +45,11 @@ impl Runtime for SmolRuntime {
     async fn accept(&self, listener: &Self::Listener) -> io::Result<Accepted<SmolStream>> {
         let (stream, peer) = listener.accept().await?;
         let local = stream.get_ref().local_addr()?;
-        Ok(Accepted { stream: SmolStream(stream), local, peer })
+        Ok(Accepted { stream: stream.into(), local, peer })
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<SmolStream> {
-        Async::<TcpStream>::connect(address).await.map(SmolStream)
+        Async::<TcpStream>::connect(address).await.map(SmolStream::from)
     }
 
     async fn bind(&self, address: SocketAddr) -> io::Result<(SmolDatagrams, SocketAddr)> {
@@ -61,37 +61,55 @@ impl Runtime for SmolRuntime {
 
 /// A TCP connection on smol.
 #[derive(Debug)]
-pub struct SmolStream(Async<TcpStream>);
+pub struct SmolStream {
+    stream: Async<TcpStream>,
+    /// There may be something to read. Saves asking the kernel before each read.
+    readable: bool,
+}
+
+impl From<Async<TcpStream>> for SmolStream {
+    fn from(stream: Async<TcpStream>) -> Self {
+        Self { stream, readable: true }
+    }
+}
 
 impl RuntimeStream for SmolStream {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        attempt(|| self.0.get_ref().peek(&mut [0]).map(drop), || self.0.poll_readable(cx))
+        if !self.readable {
+            // Begins with what the kernel holds already, whatever has been told before.
+            ready!(self.stream.poll_readable(cx))?;
+            self.readable = true;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn set_nodelay(&self) -> io::Result<()> {
-        self.0.get_ref().set_nodelay(true)
+        self.stream.get_ref().set_nodelay(true)
     }
 
     fn set_keepalive(&self, idle: Duration, interval: Duration) -> io::Result<()> {
         let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval);
-        SockRef::from(&self.0).set_tcp_keepalive(&keepalive)
+        SockRef::from(&self.stream).set_tcp_keepalive(&keepalive)
     }
 
     fn reset(self) {
         // If the option can't be set, the connection is dead already.
-        let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 }
 
 impl AsyncRead for SmolStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        // Less than there is room for: that was all.
+        self.readable = matches!(read, Poll::Ready(Ok(length)) if length == buf.len());
+        read
     }
 }
 
 impl AsyncWrite for SmolStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -99,7 +117,7 @@ impl AsyncWrite for SmolStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -107,7 +125,7 @@ impl AsyncWrite for SmolStream {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.0.get_ref().shutdown(Shutdown::Write))
+        Poll::Ready(self.stream.get_ref().shutdown(Shutdown::Write))
     }
 }
 
