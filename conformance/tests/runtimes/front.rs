@@ -161,7 +161,7 @@ async fn an_upgrade_becomes_a_link<R: Runtime>(runtime: R) {
     let server = server(&runtime).await;
     let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
     let request = upgrade(&path(), ("", ""));
-    // Slowly, and with a first frame right behind: a ping.
+    // Slowly, if the server is quick, and with a first frame right behind: a ping.
     let (first, second) = request.as_bytes().split_at(30);
     stream.write_all(first).await.unwrap();
     tokio::task::yield_now().await;
@@ -191,6 +191,8 @@ async fn shutdown_closes_links_and_port<R: Runtime>(runtime: R) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(upgrade(&path(), ("", "")).as_bytes()).await.unwrap();
     head(&mut stream).await;
+    // The first byte of a message: the link has begun.
+    assert_eq!(patient(stream.read_u8()).await.unwrap(), 0x82);
     let idle = TcpStream::connect(address).await.unwrap();
 
     let end = async {
