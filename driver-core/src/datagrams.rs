@@ -28,7 +28,7 @@ pub fn pipe() -> (DatagramChannel, DatagramEnd) {
     let (up, from_embedder) = mpsc::channel(CAPACITY);
     let (to_embedder, down) = mpsc::channel(CAPACITY);
     let channel = DatagramChannel { sender: DatagramSender(up), receiver: DatagramReceiver(down) };
-    (channel, DatagramEnd { to_embedder, from_embedder })
+    (channel, DatagramEnd { from_embedder, to_embedder })
 }
 
 /// The embedder's end of a UDP association. Dropping it ends the association.
@@ -102,8 +102,9 @@ impl DatagramReceiver {
 /// The driver's end of a UDP association.
 #[derive(Debug)]
 pub struct DatagramEnd {
-    to_embedder: mpsc::Sender<Bytes>,
+    /// Dropped first: who has been told of the end can't send any more.
     from_embedder: mpsc::Receiver<Bytes>,
+    to_embedder: mpsc::Sender<Bytes>,
 }
 
 impl RuntimeDatagrams for DatagramEnd {

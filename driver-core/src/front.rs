@@ -49,22 +49,22 @@ const KEY_LENGTH: usize = 24;
 type Question = hyper::Request<Incoming>;
 type Answer = Response<Full<Bytes>>;
 
-/// Serves HTTP until the other end of `stop` is dropped. `_inbox` tells the owner that the listener
-/// is still open.
+/// Serves HTTP until the other end of `stop` is dropped. `inbox` tells the owner that the listener is
+/// still open.
 pub(crate) async fn serve<R: Runtime>(
     runtime: R,
     listener: R::Listener,
     acceptor: Acceptor,
     requests: Requests,
     mut stop: oneshot::Receiver<Infallible>,
-    _inbox: Inbox,
+    inbox: Inbox,
 ) {
     // Each connection holds a clone.
     let slots = Arc::new(());
     loop {
         let accept = pin!(listener::accept(&runtime, &listener));
         let Accepted { stream, peer, .. } = match select(&mut stop, accept).await {
-            Either::Left(_) => return,
+            Either::Left(_) => break,
             Either::Right((accepted, _)) => accepted,
         };
         if Arc::strong_count(&slots) > MAX_CONNECTIONS {
@@ -81,6 +81,9 @@ pub(crate) async fn serve<R: Runtime>(
             drop(slot);
         });
     }
+    // Parameters would go the other way round.
+    drop(listener);
+    drop(inbox);
 }
 
 async fn serve_connection<R: Runtime>(

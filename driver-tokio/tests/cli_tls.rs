@@ -2,6 +2,7 @@
 #![cfg(all(unix, feature = "cli", feature = "tls"))]
 #![allow(clippy::unwrap_used, missing_docs, dead_code, unreachable_pub)]
 
+#[path = "../../conformance/tests/runtimes/certificates.rs"]
 mod certificates;
 mod program;
 

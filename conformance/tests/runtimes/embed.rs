@@ -1,24 +1,36 @@
 //! A client and a server of our own, with real sockets between them.
-#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs, dead_code, unreachable_pub)]
-
-mod common;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::{ANY_PORT, PATIENCE, patient, pattern, serve_echo};
-use driver_tokio::linksocks_sansio::error::{LinkError, OpenError, StopReason};
-use driver_tokio::linksocks_sansio::socks5::{Host, TargetAddr};
-use driver_tokio::linksocks_sansio::{ClientConfig, Event, ServerConfig, ServerUrl, Stats, Token};
-use driver_tokio::{Client, ClientHandle, PipeStream, Server, ServerHandle, TokioRuntime};
+use driver_core::embed::{Client, ClientHandle, PipeStream, Server, ServerHandle};
+use driver_core::runtime::Runtime;
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
+use linksocks_sansio::error::{LinkError, OpenError, StopReason};
+use linksocks_sansio::socks5::{Host, TargetAddr};
+use linksocks_sansio::{ClientConfig, Event, ServerConfig, ServerUrl, Stats, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-async fn server() -> ServerHandle {
+use crate::common::{ANY_PORT, PATIENCE, patient, pattern, serve_echo};
+
+scenarios! {
+    socks_carries_both_directions_to_their_end,
+    socks_says_that_a_target_is_not_reached,
+    many_channels_at_once_don_t_mix on two threads,
+    open_connects_without_socks,
+    an_abandoned_stream_is_a_reset_for_the_target_and_the_reverse,
+    open_fails_with_the_cause,
+    a_wrong_token_stops_the_client_with_the_reason,
+    a_taken_socks_port_stops_the_client_with_the_reason,
+    shutdown_lets_channels_finish_and_frees_the_port,
+    dropping_the_handles_ends_both,
+}
+
+async fn server<R: Runtime>(runtime: &R) -> ServerHandle {
     let config = ServerConfig::forward(Token::new("secret").unwrap()).unwrap();
-    Server::builder(config).bind(ANY_PORT).start(TokioRuntime::current()).await.unwrap()
+    Server::builder(config).bind(ANY_PORT).start(runtime.clone()).await.unwrap()
 }
 
 fn client_config(server: SocketAddr, token: &str) -> ClientConfig {
@@ -28,10 +40,10 @@ fn client_config(server: SocketAddr, token: &str) -> ClientConfig {
     config
 }
 
-async fn pair() -> (ServerHandle, ClientHandle) {
-    let server = server().await;
+async fn pair<R: Runtime>(runtime: &R) -> (ServerHandle, ClientHandle) {
+    let server = server(runtime).await;
     let config = client_config(server.local_addr(), "secret");
-    let client = Client::builder(config).start(TokioRuntime::current()).await.unwrap();
+    let client = Client::builder(config).start(runtime.clone()).await.unwrap();
     patient(client.ready()).await.unwrap();
     (server, client)
 }
@@ -63,9 +75,8 @@ async fn socks_connect(proxy: SocketAddr, name: &str, port: u16) -> (TcpStream, 
     (stream, reply[1])
 }
 
-#[tokio::test]
-async fn socks_carries_both_directions_to_their_end() {
-    let (_server, client) = pair().await;
+async fn socks_carries_both_directions_to_their_end<R: Runtime>(runtime: R) {
+    let (_server, client) = pair(&runtime).await;
     let (listener, target) = target().await;
     let data = pattern(3 << 20);
     let request = &data;
@@ -90,18 +101,16 @@ async fn socks_carries_both_directions_to_their_end() {
     tokio::join!(serve, ask);
 }
 
-#[tokio::test]
-async fn socks_says_that_a_target_is_not_reached() {
-    let (_server, client) = pair().await;
+async fn socks_says_that_a_target_is_not_reached<R: Runtime>(runtime: R) {
+    let (_server, client) = pair(&runtime).await;
     let proxy = client.local_addr().unwrap();
     let (listener, target) = target().await;
     drop(listener);
     assert_eq!(socks_connect(proxy, "127.0.0.1", target.port).await.1, 4, "host unreachable");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_channels_at_once_don_t_mix() {
-    let (_server, client) = pair().await;
+async fn many_channels_at_once_don_t_mix<R: Runtime>(runtime: R) {
+    let (_server, client) = pair(&runtime).await;
     let (listener, target) = target().await;
     tokio::spawn(serve_echo(listener));
     let client = &client;
@@ -117,9 +126,8 @@ async fn many_channels_at_once_don_t_mix() {
     futures_util::future::join_all((0..100).map(echo)).await;
 }
 
-#[tokio::test]
-async fn open_connects_without_socks() {
-    let (_server, client) = pair().await;
+async fn open_connects_without_socks<R: Runtime>(runtime: R) {
+    let (_server, client) = pair(&runtime).await;
     let (mut stream, mut target) = channel(&client).await;
     stream.write_all(b"ping").await.unwrap();
     let mut buf = [0; 4];
@@ -131,9 +139,8 @@ async fn open_connects_without_socks() {
     assert_eq!((&buf, &answer[..]), (b"ping", &b"pong"[..]));
 }
 
-#[tokio::test]
-async fn an_abandoned_stream_is_a_reset_for_the_target_and_the_reverse() {
-    let (_server, client) = pair().await;
+async fn an_abandoned_stream_is_a_reset_for_the_target_and_the_reverse<R: Runtime>(runtime: R) {
+    let (_server, client) = pair(&runtime).await;
     let (stream, mut target) = channel(&client).await;
     drop(stream);
     let error = patient(target.read(&mut [0; 1])).await.unwrap_err();
@@ -146,9 +153,8 @@ async fn an_abandoned_stream_is_a_reset_for_the_target_and_the_reverse() {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
-#[tokio::test]
-async fn open_fails_with_the_cause() {
-    let (_server, client) = pair().await;
+async fn open_fails_with_the_cause<R: Runtime>(runtime: R) {
+    let (_server, client) = pair(&runtime).await;
     let (listener, target) = target().await;
     drop(listener);
     let error = patient(client.open(target.clone())).await.unwrap_err();
@@ -160,11 +166,10 @@ async fn open_fails_with_the_cause() {
     assert_eq!(error, OpenError::Stopped(StopReason::Shutdown));
 }
 
-#[tokio::test]
-async fn a_wrong_token_stops_the_client_with_the_reason() {
-    let server = server().await;
+async fn a_wrong_token_stops_the_client_with_the_reason<R: Runtime>(runtime: R) {
+    let server = server(&runtime).await;
     let config = client_config(server.local_addr(), "wrong");
-    let client = Client::builder(config).start(TokioRuntime::current()).await.unwrap();
+    let client = Client::builder(config).start(runtime.clone()).await.unwrap();
     let reason = patient(client.ready()).await.unwrap_err();
     assert!(matches!(&reason, StopReason::Link(LinkError::Rejected(_))), "{reason:?}");
     assert_eq!(client.stopped().await, reason);
@@ -173,20 +178,18 @@ async fn a_wrong_token_stops_the_client_with_the_reason() {
     assert_eq!(client.stats().await, Stats::default());
 }
 
-#[tokio::test]
-async fn a_taken_socks_port_stops_the_client_with_the_reason() {
-    let server = server().await;
+async fn a_taken_socks_port_stops_the_client_with_the_reason<R: Runtime>(runtime: R) {
+    let server = server(&runtime).await;
     let taken = TcpListener::bind(ANY_PORT).await.unwrap();
     let mut config = client_config(server.local_addr(), "secret");
     config.listen = Some(taken.local_addr().unwrap());
-    let client = Client::builder(config).start(TokioRuntime::current()).await.unwrap();
+    let client = Client::builder(config).start(runtime.clone()).await.unwrap();
     let reason = patient(client.ready()).await.unwrap_err();
     assert!(matches!(reason, StopReason::Listen { .. }), "{reason:?}");
 }
 
-#[tokio::test]
-async fn shutdown_lets_channels_finish_and_frees_the_port() {
-    let (server, client) = pair().await;
+async fn shutdown_lets_channels_finish_and_frees_the_port<R: Runtime>(runtime: R) {
+    let (server, client) = pair(&runtime).await;
     let mut events = server.events();
     let proxy = client.local_addr().unwrap();
     let (mut stream, mut target) = channel(&client).await;
@@ -212,9 +215,8 @@ async fn shutdown_lets_channels_finish_and_frees_the_port() {
     assert!(patient(events.next()).await.is_none());
 }
 
-#[tokio::test]
-async fn dropping_the_handles_ends_both() {
-    let (server, client) = pair().await;
+async fn dropping_the_handles_ends_both<R: Runtime>(runtime: R) {
+    let (server, client) = pair(&runtime).await;
     let (mut stream, _target) = channel(&client).await;
     let (proxy, front) = (client.local_addr().unwrap(), server.local_addr());
     drop(client);

@@ -1,22 +1,26 @@
 //! Links that are cut while streams run over them, with real sockets everywhere.
-#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs, dead_code, unreachable_pub)]
-
-mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{ANY_PORT, PATIENCE, patient};
-use driver_tokio::linksocks_sansio::error::ChannelError;
-use driver_tokio::linksocks_sansio::socks5::TargetAddr;
-use driver_tokio::linksocks_sansio::{ClientConfig, Event, ServerConfig, ServerUrl, Token};
-use driver_tokio::{Client, ClientHandle, Server, ServerHandle, TokioRuntime};
+use driver_core::embed::{Client, ClientHandle, Server, ServerHandle};
+use driver_core::runtime::Runtime;
+use linksocks_sansio::error::ChannelError;
+use linksocks_sansio::socks5::TargetAddr;
+use linksocks_sansio::{ClientConfig, Event, ServerConfig, ServerUrl, Token};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
+
+use crate::common::{ANY_PORT, PATIENCE, patient};
+
+scenarios! {
+    of_fifty_cuts_an_application_notices_only_the_delay on two threads,
+    without_a_grace_time_streams_are_reset,
+}
 
 const MIB: usize = 1 << 20;
 const CHUNK: usize = 64 * 1024;
@@ -79,15 +83,20 @@ async fn carry(near: &mut TcpStream, far: &mut TcpStream, mut left: usize) -> bo
     true
 }
 
-async fn pair(every: usize, most: usize, grace: Duration) -> (ServerHandle, ClientHandle, Shears) {
+async fn pair<R: Runtime>(
+    runtime: &R,
+    every: usize,
+    most: usize,
+    grace: Duration,
+) -> (ServerHandle, ClientHandle, Shears) {
     let config = ServerConfig::forward(Token::new("secret").unwrap()).unwrap();
-    let server = Server::builder(config).bind(ANY_PORT).start(TokioRuntime::current()).await.unwrap();
+    let server = Server::builder(config).bind(ANY_PORT).start(runtime.clone()).await.unwrap();
     let shears = Shears::new(server.local_addr(), every, most).await;
     let url = ServerUrl::parse(&format!("ws://{}", shears.address)).unwrap();
     let mut config = ClientConfig::new(url, Token::new("secret").unwrap());
     config.backoff.first = Duration::from_millis(10);
     config.relay.timeouts.transport_grace = grace;
-    let client = Client::builder(config).start(TokioRuntime::current()).await.unwrap();
+    let client = Client::builder(config).start(runtime.clone()).await.unwrap();
     patient(client.ready()).await.unwrap();
     (server, client, shears)
 }
@@ -124,10 +133,9 @@ async fn receive(mut from: impl AsyncRead + Unpin) -> (usize, String) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_fifty_cuts_an_application_notices_only_the_delay() {
+async fn of_fifty_cuts_an_application_notices_only_the_delay<R: Runtime>(runtime: R) {
     let (down, up) = (256 * MIB, 32 * MIB);
-    let (server, client, shears) = pair(5 * MIB, 50, PATIENCE).await;
+    let (server, client, shears) = pair(&runtime, 5 * MIB, 50, PATIENCE).await;
     let listener = TcpListener::bind(ANY_PORT).await.unwrap();
     let address = listener.local_addr().unwrap();
     let target = TargetAddr { host: address.ip().into(), port: address.port() };
@@ -146,9 +154,8 @@ async fn of_fifty_cuts_an_application_notices_only_the_delay() {
     assert!(server.stats().await.links_resumed >= 40);
 }
 
-#[tokio::test]
-async fn without_a_grace_time_streams_are_reset() {
-    let (_server, client, shears) = pair(MIB, 1, Duration::ZERO).await;
+async fn without_a_grace_time_streams_are_reset<R: Runtime>(runtime: R) {
+    let (_server, client, shears) = pair(&runtime, MIB, 1, Duration::ZERO).await;
     let mut events = client.events();
     let listener = TcpListener::bind(ANY_PORT).await.unwrap();
     let address = listener.local_addr().unwrap();

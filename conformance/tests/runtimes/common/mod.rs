@@ -6,13 +6,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use driver_core::pumps::Inbox;
-use driver_tokio::TokioStream;
-use driver_tokio::linksocks_sansio::io::UpgradeResponse;
-use driver_tokio::linksocks_sansio::{
-    Action, ClientConfig, ClientEngine, Engine, Input, LinkId, ListenerId, Output, ServerUrl, SocketId, Token,
-};
+use driver_core::runtime::Runtime;
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_util::StreamExt;
+use linksocks_sansio::io::UpgradeResponse;
+use linksocks_sansio::{
+    Action, ClientConfig, ClientEngine, Engine, Input, LinkId, ListenerId, Output, ServerUrl, SocketId, Token,
+};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -27,8 +27,10 @@ pub async fn serve_echo(listener: TcpListener) {
     while let Ok((mut stream, _)) = listener.accept().await {
         tokio::spawn(async move {
             let (mut reading, mut writing) = stream.split();
-            tokio::io::copy(&mut reading, &mut writing).await.unwrap();
-            writing.shutdown().await.unwrap();
+            // Who cuts the connection wants no echo.
+            if tokio::io::copy(&mut reading, &mut writing).await.is_ok() {
+                let _ = writing.shutdown().await;
+            }
         });
     }
 }
@@ -67,11 +69,10 @@ impl Ids {
 }
 
 /// Both ends of a loopback connection: the pump's and the application's.
-pub async fn connected() -> (TokioStream, TcpStream) {
-    let listener = TcpListener::bind(ANY_PORT).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (application, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (TokioStream::from(accepted.unwrap().0), application.unwrap())
+pub async fn connected<R: Runtime>(runtime: &R) -> (R::Stream, TcpStream) {
+    let (listener, address) = runtime.listen(ANY_PORT).await.unwrap();
+    let (application, accepted) = tokio::join!(TcpStream::connect(address), runtime.accept(&listener));
+    (accepted.unwrap().stream, application.unwrap())
 }
 
 /// What a pump reports.

@@ -1,33 +1,46 @@
 //! UDP through a client and a server of our own, with real sockets everywhere.
-#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs, dead_code, unreachable_pub)]
-
-mod common;
 
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use common::udp::{Association, echo_server};
-use common::{ANY_PORT, PATIENCE, patient, pattern};
-use driver_tokio::linksocks_sansio::access::AccessRule;
-use driver_tokio::linksocks_sansio::error::OpenError;
-use driver_tokio::linksocks_sansio::socks5::{Host, TargetAddr};
-use driver_tokio::linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Stats, Token};
-use driver_tokio::{Client, ClientHandle, Server, ServerHandle, TokioRuntime};
+use driver_core::embed::{Client, ClientHandle, Server, ServerHandle};
+use driver_core::runtime::Runtime;
+use linksocks_sansio::access::AccessRule;
+use linksocks_sansio::error::OpenError;
+use linksocks_sansio::socks5::{Host, TargetAddr};
+use linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Stats, Token};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::common::udp::{Association, echo_server};
+use crate::common::{ANY_PORT, PATIENCE, patient, pattern};
+
+scenarios! {
+    every_size_comes_back_over_ipv4_and_by_name,
+    ipv6_works_on_both_sides_up_to_the_longest_payload,
+    an_embedder_needs_no_socks,
+    dropping_the_channel_frees_everything,
+    thirty_associations_at_once_get_their_own_answers on two threads,
+    what_can_not_be_sent_and_what_is_malformed_harms_nothing,
+    bytes_on_the_control_connection_are_ignored_and_its_end_is_not,
+}
 
 /// The longest payloads that fit into a datagram of IPv4 behind the SOCKS header of an IPv4 address, and
 /// of the name `localhost`.
 const LONGEST_TO_ADDRESS: usize = 65_507 - 10;
 const LONGEST_TO_NAME: usize = 65_507 - 16;
 
-async fn pair(listen: SocketAddr, dial_rules: &[&str]) -> (ServerHandle, ClientHandle) {
+async fn pair<R: Runtime>(
+    runtime: &R,
+    listen: SocketAddr,
+    dial_rules: &[&str],
+) -> (ServerHandle, ClientHandle) {
     let mut config = ServerConfig::forward(Token::new("secret").unwrap()).unwrap();
     config.relay.dial_rules = dial_rules.iter().map(|rule| rule.parse::<AccessRule>().unwrap()).collect();
-    let server = Server::builder(config).bind(ANY_PORT).start(TokioRuntime::current()).await.unwrap();
+    let server = Server::builder(config).bind(ANY_PORT).start(runtime.clone()).await.unwrap();
     let url = ServerUrl::parse(&format!("ws://{}", server.local_addr())).unwrap();
     let mut config = ClientConfig::new(url, Token::new("secret").unwrap());
     config.listen = Some(listen);
-    let client = Client::builder(config).start(TokioRuntime::current()).await.unwrap();
+    let client = Client::builder(config).start(runtime.clone()).await.unwrap();
     patient(client.ready()).await.unwrap();
     (server, client)
 }
@@ -49,9 +62,8 @@ async fn idle(stats: impl AsyncFn() -> Stats) {
     }
 }
 
-#[tokio::test]
-async fn every_size_comes_back_over_ipv4_and_by_name() {
-    let (server, client) = pair(ANY_PORT, &[]).await;
+async fn every_size_comes_back_over_ipv4_and_by_name<R: Runtime>(runtime: R) {
+    let (server, client) = pair(&runtime, ANY_PORT, &[]).await;
     let echo = echo_server("127.0.0.1").await;
     let association = Association::open(client.local_addr().unwrap()).await;
     assert_eq!(association.relay.ip(), ANY_PORT.ip());
@@ -68,14 +80,13 @@ async fn every_size_comes_back_over_ipv4_and_by_name() {
     assert_eq!(client.stats().await.datagrams_dropped + server.stats().await.datagrams_dropped, 0);
 }
 
-#[tokio::test]
-async fn ipv6_works_on_both_sides_up_to_the_longest_payload() {
+async fn ipv6_works_on_both_sides_up_to_the_longest_payload<R: Runtime>(runtime: R) {
     let Ok(probe) = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)) else {
         eprintln!("this machine has no IPv6 loopback");
         return;
     };
     drop(probe);
-    let (_server, client) = pair((Ipv6Addr::LOCALHOST, 0).into(), &[]).await;
+    let (_server, client) = pair(&runtime, (Ipv6Addr::LOCALHOST, 0).into(), &[]).await;
     let association = Association::open(client.local_addr().unwrap()).await;
     assert_eq!(association.relay.ip(), Ipv6Addr::LOCALHOST);
     let (v4, v6) = (echo_server("127.0.0.1").await, echo_server("::1").await);
@@ -87,9 +98,8 @@ async fn ipv6_works_on_both_sides_up_to_the_longest_payload() {
     }
 }
 
-#[tokio::test]
-async fn an_embedder_needs_no_socks() {
-    let (server, client) = pair(ANY_PORT, &[]).await;
+async fn an_embedder_needs_no_socks<R: Runtime>(runtime: R) {
+    let (server, client) = pair(&runtime, ANY_PORT, &[]).await;
     let echo = echo_server("127.0.0.1").await;
     let mut channel = patient(client.open_udp()).await.unwrap();
     for size in [0, 1, 1500, 65_507] {
@@ -110,9 +120,8 @@ async fn an_embedder_needs_no_socks() {
     idle(|| client.stats()).await;
 }
 
-#[tokio::test]
-async fn dropping_the_channel_frees_everything() {
-    let (server, client) = pair(ANY_PORT, &[]).await;
+async fn dropping_the_channel_frees_everything<R: Runtime>(runtime: R) {
+    let (server, client) = pair(&runtime, ANY_PORT, &[]).await;
     let echo = echo_server("127.0.0.1").await;
     let mut channel = patient(client.open_udp()).await.unwrap();
     channel.send_to("x", echo.into()).await.unwrap();
@@ -126,9 +135,8 @@ async fn dropping_the_channel_frees_everything() {
     drop(server);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thirty_associations_at_once_get_their_own_answers() {
-    let (server, client) = pair(ANY_PORT, &[]).await;
+async fn thirty_associations_at_once_get_their_own_answers<R: Runtime>(runtime: R) {
+    let (server, client) = pair(&runtime, ANY_PORT, &[]).await;
     let echo = echo_server("127.0.0.1").await;
     let proxy = client.local_addr().unwrap();
     let tasks: Vec<_> = (0..30u8)
@@ -151,9 +159,8 @@ async fn thirty_associations_at_once_get_their_own_answers() {
     assert_eq!(server.stats().await.datagrams_sent, 600);
 }
 
-#[tokio::test]
-async fn what_can_not_be_sent_and_what_is_malformed_harms_nothing() {
-    let (server, client) = pair(ANY_PORT, &["!192.0.2.0/24"]).await;
+async fn what_can_not_be_sent_and_what_is_malformed_harms_nothing<R: Runtime>(runtime: R) {
+    let (server, client) = pair(&runtime, ANY_PORT, &["!192.0.2.0/24"]).await;
     let echo = echo_server("127.0.0.1").await;
     let association = Association::open(client.local_addr().unwrap()).await;
     // Broadcast is not permitted to this socket, so the kernel refuses it.
@@ -174,9 +181,8 @@ async fn what_can_not_be_sent_and_what_is_malformed_harms_nothing() {
     }
 }
 
-#[tokio::test]
-async fn bytes_on_the_control_connection_are_ignored_and_its_end_is_not() {
-    let (server, client) = pair(ANY_PORT, &[]).await;
+async fn bytes_on_the_control_connection_are_ignored_and_its_end_is_not<R: Runtime>(runtime: R) {
+    let (server, client) = pair(&runtime, ANY_PORT, &[]).await;
     let echo = echo_server("127.0.0.1").await;
     let mut association = Association::open(client.local_addr().unwrap()).await;
     association.control.write_all(&[0; 100_000]).await.unwrap();

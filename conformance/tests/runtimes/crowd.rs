@@ -1,22 +1,25 @@
 //! Many providers and connectors at one server, while tokens come and go.
-#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs, dead_code, unreachable_pub)]
-
-mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{ANY_PORT, serve_echo};
-use driver_tokio::linksocks_sansio::config::ClientRole;
-use driver_tokio::linksocks_sansio::socks5::{Host, TargetAddr};
-use driver_tokio::linksocks_sansio::token::{ConnectorToken, NewToken, ReverseToken};
-use driver_tokio::linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Token};
-use driver_tokio::{Client, ClientHandle, Server, TokioRuntime};
+use driver_core::embed::{Client, ClientHandle, Server};
+use driver_core::runtime::Runtime;
 use futures_util::future::{join_all, try_join_all};
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
+use linksocks_sansio::config::ClientRole;
+use linksocks_sansio::socks5::{Host, TargetAddr};
+use linksocks_sansio::token::{ConnectorToken, NewToken, ReverseToken};
+use linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Token};
 use tokio::net::TcpListener;
+
+use crate::common::{ANY_PORT, serve_echo};
+
+scenarios! {
+    a_crowd_is_not_disturbed_by_tokens_that_come_and_go on two threads,
+}
 
 const PROVIDERS: usize = 50;
 const CONNECTORS: usize = 500;
@@ -42,11 +45,11 @@ fn connector(text: &str, reverse: &str) -> NewToken {
     NewToken::Connector(connector)
 }
 
-async fn join(server: SocketAddr, text: &str, role: ClientRole) -> ClientHandle {
+async fn join<R: Runtime>(runtime: &R, server: SocketAddr, text: &str, role: ClientRole) -> ClientHandle {
     let url = ServerUrl::parse(&format!("ws://{server}")).unwrap();
     let mut config = ClientConfig::new(url, token(text));
     config.role = role;
-    let client = Client::builder(config).start(TokioRuntime::current()).await.unwrap();
+    let client = Client::builder(config).start(runtime.clone()).await.unwrap();
     client.ready().await.unwrap();
     client
 }
@@ -73,24 +76,23 @@ async fn talk(client: &ClientHandle, target: TargetAddr, stop: &AtomicBool, answ
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_is_not_disturbed_by_tokens_that_come_and_go() {
-    tokio::time::timeout(PATIENCE, crowd()).await.expect("it ends");
+async fn a_crowd_is_not_disturbed_by_tokens_that_come_and_go<R: Runtime>(runtime: R) {
+    tokio::time::timeout(PATIENCE, crowd(runtime)).await.expect("it ends");
 }
 
-async fn crowd() {
+async fn crowd<R: Runtime>(runtime: R) {
     let mut config = ServerConfig::default();
     config.tokens = vec![reverse("reverse"), connector("connector", "reverse")];
-    let server = Server::builder(config).bind(ANY_PORT).start(TokioRuntime::current()).await.unwrap();
+    let server = Server::builder(config).bind(ANY_PORT).start(runtime.clone()).await.unwrap();
     let address = server.local_addr();
     let echo = TcpListener::bind(ANY_PORT).await.unwrap();
     let target = echo.local_addr().unwrap();
     tokio::spawn(serve_echo(echo));
     let target = TargetAddr { host: Host::Ip(target.ip()), port: target.port() };
 
-    let providers = join_all((0..PROVIDERS).map(|_| join(address, "reverse", provider()))).await;
+    let providers = join_all((0..PROVIDERS).map(|_| join(&runtime, address, "reverse", provider()))).await;
     let connectors =
-        join_all((0..CONNECTORS).map(|_| join(address, "connector", ClientRole::SocksSide))).await;
+        join_all((0..CONNECTORS).map(|_| join(&runtime, address, "connector", ClientRole::SocksSide))).await;
     let (stop, answers) = (AtomicBool::new(false), Arc::new(AtomicUsize::new(0)));
     let talks = connectors.iter().map(|client| talk(client, target.clone(), &stop, &answers));
     let passing = async {
@@ -98,8 +100,8 @@ async fn crowd() {
             let (reverse_text, connector_text) = (format!("reverse {number}"), format!("connector {number}"));
             server.add_token(reverse(&reverse_text)).await.unwrap();
             server.add_token(connector(&connector_text, &reverse_text)).await.unwrap();
-            let provider = join(address, &reverse_text, provider()).await;
-            let visitor = join(address, &connector_text, ClientRole::SocksSide).await;
+            let provider = join(&runtime, address, &reverse_text, provider()).await;
+            let visitor = join(&runtime, address, &connector_text, ClientRole::SocksSide).await;
             let mut stream = visitor.open(target.clone()).await.unwrap();
             stream.write_all(b"x").await.unwrap();
             stream.read_exact(&mut [0]).await.unwrap();

@@ -1,41 +1,51 @@
 //! HTTP on the SOCKS port, and connections through proxies, with real sockets.
-#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs, dead_code, unreachable_pub)]
-
-mod common;
 
 use std::net::SocketAddr;
 
-use common::{ANY_PORT, patient, pattern, serve_echo};
-use driver_tokio::linksocks_sansio::error::OpenError;
-use driver_tokio::linksocks_sansio::socks5::TargetAddr;
-use driver_tokio::linksocks_sansio::{
-    ClientConfig, Credentials, LinkProxy, ServerConfig, ServerUrl, Token, UpstreamProxy,
-};
-use driver_tokio::{Client, ClientHandle, Server, ServerHandle, TokioRuntime};
+use driver_core::embed::{Client, ClientHandle, Server, ServerHandle};
+use driver_core::runtime::Runtime;
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
+use linksocks_sansio::error::OpenError;
+use linksocks_sansio::socks5::TargetAddr;
+use linksocks_sansio::{ClientConfig, Credentials, LinkProxy, ServerConfig, ServerUrl, Token, UpstreamProxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-async fn server(upstream: Option<UpstreamProxy>) -> ServerHandle {
-    let mut config = ServerConfig::forward(Token::new("secret").unwrap()).unwrap();
-    config.relay.upstream = upstream;
-    Server::builder(config).bind(ANY_PORT).start(TokioRuntime::current()).await.unwrap()
+use crate::common::{ANY_PORT, patient, pattern, serve_echo};
+
+scenarios! {
+    connect_is_a_tunnel_to_its_target,
+    one_connection_carries_requests_to_several_targets,
+    a_large_response_arrives_whole,
+    a_server_reaches_its_targets_through_a_proxy,
+    a_target_that_speaks_first_is_heard_through_a_proxy,
+    a_client_reaches_its_server_through_a_proxy,
 }
 
-async fn client(server: SocketAddr, set: impl FnOnce(&mut ClientConfig)) -> ClientHandle {
+async fn server<R: Runtime>(runtime: &R, upstream: Option<UpstreamProxy>) -> ServerHandle {
+    let mut config = ServerConfig::forward(Token::new("secret").unwrap()).unwrap();
+    config.relay.upstream = upstream;
+    Server::builder(config).bind(ANY_PORT).start(runtime.clone()).await.unwrap()
+}
+
+async fn client<R: Runtime>(
+    runtime: &R,
+    server: SocketAddr,
+    set: impl FnOnce(&mut ClientConfig),
+) -> ClientHandle {
     let url = ServerUrl::parse(&format!("ws://{server}")).unwrap();
     let mut config = ClientConfig::new(url, Token::new("secret").unwrap());
     config.listen = Some(ANY_PORT);
     set(&mut config);
-    let client = Client::builder(config).start(TokioRuntime::current()).await.unwrap();
+    let client = Client::builder(config).start(runtime.clone()).await.unwrap();
     patient(client.ready()).await.unwrap();
     client
 }
 
 /// A server and its client, whose SOCKS port serves as a proxy.
-async fn tunnel() -> (ServerHandle, ClientHandle, SocketAddr) {
-    let server = server(None).await;
-    let client = client(server.local_addr(), |_| ()).await;
+async fn tunnel<R: Runtime>(runtime: &R) -> (ServerHandle, ClientHandle, SocketAddr) {
+    let server = server(runtime, None).await;
+    let client = client(runtime, server.local_addr(), |_| ()).await;
     let proxy = client.local_addr().unwrap();
     (server, client, proxy)
 }
@@ -90,9 +100,8 @@ async fn ping(stream: &mut TcpStream, length: usize) {
     assert!(answer == data, "the echo differs");
 }
 
-#[tokio::test]
-async fn connect_is_a_tunnel_to_its_target() {
-    let (_server, _client, proxy) = tunnel().await;
+async fn connect_is_a_tunnel_to_its_target<R: Runtime>(runtime: R) {
+    let (_server, _client, proxy) = tunnel(&runtime).await;
     let target = echo().await;
     let mut stream = TcpStream::connect(proxy).await.unwrap();
     let request = format!("CONNECT localhost:{} HTTP/1.1\r\nHost: x\r\n\r\n", target.port());
@@ -101,9 +110,8 @@ async fn connect_is_a_tunnel_to_its_target() {
     ping(&mut stream, 4 << 20).await;
 }
 
-#[tokio::test]
-async fn one_connection_carries_requests_to_several_targets() {
-    let (_server, _client, proxy) = tunnel().await;
+async fn one_connection_carries_requests_to_several_targets<R: Runtime>(runtime: R) {
+    let (_server, _client, proxy) = tunnel(&runtime).await;
     let first = http(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst".to_vec()).await;
     let second = http(|request| {
         let body = request.split_once("\r\n\r\n").unwrap().1;
@@ -137,9 +145,8 @@ async fn one_connection_carries_requests_to_several_targets() {
     );
 }
 
-#[tokio::test]
-async fn a_large_response_arrives_whole() {
-    let (_server, _client, proxy) = tunnel().await;
+async fn a_large_response_arrives_whole<R: Runtime>(runtime: R) {
+    let (_server, _client, proxy) = tunnel(&runtime).await;
     let data = pattern(8 << 20);
     let body = data.clone();
     let target = http(move |_| {
@@ -156,24 +163,23 @@ async fn a_large_response_arrives_whole() {
 }
 
 /// Every kind of proxy, which is the SOCKS port of another client.
-async fn proxies() -> (Vec<UpstreamProxy>, ServerHandle, ClientHandle) {
-    let server = server(None).await;
+async fn proxies<R: Runtime>(runtime: &R) -> (Vec<UpstreamProxy>, ServerHandle, ClientHandle) {
+    let server = server(runtime, None).await;
     let login = |config: &mut ClientConfig| {
         config.credentials = Some(Credentials::new("us@er", "pass").unwrap());
     };
-    let client = client(server.local_addr(), login).await;
+    let client = client(runtime, server.local_addr(), login).await;
     let address = client.local_addr().unwrap();
     let urls = [format!("socks5://us%40er:pass@{address}"), format!("http://us%40er:pass@{address}")];
     (urls.iter().map(|url| url.parse().unwrap()).collect(), server, client)
 }
 
-#[tokio::test]
-async fn a_server_reaches_its_targets_through_a_proxy() {
-    let (proxies, _server, _client) = proxies().await;
+async fn a_server_reaches_its_targets_through_a_proxy<R: Runtime>(runtime: R) {
+    let (proxies, _server, _client) = proxies(&runtime).await;
     let target = echo().await;
     for proxy in proxies {
-        let server = server(Some(proxy.clone())).await;
-        let client = client(server.local_addr(), |_| ()).await;
+        let server = server(&runtime, Some(proxy.clone())).await;
+        let client = client(&runtime, server.local_addr(), |_| ()).await;
         let mut stream = patient(client.open(target.into())).await.unwrap();
         let data = pattern(2 << 20);
         let (mut reading, mut writing) = (&mut stream).split();
@@ -197,9 +203,8 @@ async fn a_server_reaches_its_targets_through_a_proxy() {
     }
 }
 
-#[tokio::test]
-async fn a_target_that_speaks_first_is_heard_through_a_proxy() {
-    let (proxies, _server, _client) = proxies().await;
+async fn a_target_that_speaks_first_is_heard_through_a_proxy<R: Runtime>(runtime: R) {
+    let (proxies, _server, _client) = proxies(&runtime).await;
     let listener = TcpListener::bind(ANY_PORT).await.unwrap();
     let target: TargetAddr = listener.local_addr().unwrap().into();
     let greeting = pattern(50_000);
@@ -211,8 +216,8 @@ async fn a_target_that_speaks_first_is_heard_through_a_proxy() {
         }
     });
     for proxy in proxies {
-        let server = server(Some(proxy)).await;
-        let client = client(server.local_addr(), |_| ()).await;
+        let server = server(&runtime, Some(proxy)).await;
+        let client = client(&runtime, server.local_addr(), |_| ()).await;
         for _ in 0..20 {
             let mut stream = patient(client.open(target.clone())).await.unwrap();
             let mut answer = Vec::new();
@@ -222,14 +227,14 @@ async fn a_target_that_speaks_first_is_heard_through_a_proxy() {
     }
 }
 
-#[tokio::test]
-async fn a_client_reaches_its_server_through_a_proxy() {
-    let (proxies, _server, client_of_proxy) = proxies().await;
+async fn a_client_reaches_its_server_through_a_proxy<R: Runtime>(runtime: R) {
+    let (proxies, _server, client_of_proxy) = proxies(&runtime).await;
     let target = echo().await;
     for proxy in proxies {
-        let server = server(None).await;
+        let server = server(&runtime, None).await;
         let before = client_of_proxy.stats().await.channels_opened;
-        let client = client(server.local_addr(), |config| config.proxy = LinkProxy::Through(proxy)).await;
+        let client =
+            client(&runtime, server.local_addr(), |config| config.proxy = LinkProxy::Through(proxy)).await;
         assert_eq!(
             client_of_proxy.stats().await.channels_opened,
             before + 1,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr as _;
 
 use bytes::Bytes;
-use driver_tokio::linksocks_sansio::socks5::{Datagram, TargetAddr};
+use linksocks_sansio::socks5::{Datagram, TargetAddr};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 

@@ -1,21 +1,25 @@
 //! The HTTP API of a running server, with the requests that the README shows.
-#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs, dead_code, unreachable_pub)]
-
-mod common;
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 
-use common::{ANY_PORT, patient, serve_echo};
-use driver_tokio::linksocks_sansio::config::ClientRole;
-use driver_tokio::linksocks_sansio::error::{LinkError, StopReason};
-use driver_tokio::linksocks_sansio::socks5::{Host, TargetAddr};
-use driver_tokio::linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Token};
-use driver_tokio::{Client, ClientHandle, Server, ServerHandle, TokioRuntime};
+use driver_core::embed::{Client, ClientHandle, Server, ServerHandle};
+use driver_core::runtime::Runtime;
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
+use linksocks_sansio::config::ClientRole;
+use linksocks_sansio::error::{LinkError, StopReason};
+use linksocks_sansio::socks5::{Host, TargetAddr};
+use linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-const README: &str = include_str!("../../README.md");
+use crate::common::{ANY_PORT, patient, serve_echo};
+
+scenarios! {
+    tokens_come_and_go_as_the_readme_says,
+    rules_of_the_whole_server_can_be_replaced,
+}
+
+const README: &str = include_str!("../../../README.md");
 
 /// The words of the README's requests: method, path and body.
 fn requests() -> Vec<(String, String, String)> {
@@ -33,10 +37,10 @@ fn requests() -> Vec<(String, String, String)> {
         .collect()
 }
 
-async fn server() -> ServerHandle {
+async fn server<R: Runtime>(runtime: &R) -> ServerHandle {
     let mut config = ServerConfig::default();
     config.api_keys.push(Token::new("KEY").unwrap());
-    Server::builder(config).bind(ANY_PORT).start(TokioRuntime::current()).await.unwrap()
+    Server::builder(config).bind(ANY_PORT).start(runtime.clone()).await.unwrap()
 }
 
 async fn call(server: SocketAddr, method: &str, path: &str, body: &str) -> String {
@@ -52,11 +56,11 @@ async fn call(server: SocketAddr, method: &str, path: &str, body: &str) -> Strin
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
-async fn client(server: SocketAddr, token: &str, role: ClientRole) -> ClientHandle {
+async fn client<R: Runtime>(runtime: &R, server: SocketAddr, token: &str, role: ClientRole) -> ClientHandle {
     let url = ServerUrl::parse(&format!("ws://{server}")).unwrap();
     let mut config = ClientConfig::new(url, Token::new(token).unwrap());
     config.role = role;
-    let client = Client::builder(config).start(TokioRuntime::current()).await.unwrap();
+    let client = Client::builder(config).start(runtime.clone()).await.unwrap();
     patient(client.ready()).await.unwrap();
     client
 }
@@ -67,11 +71,10 @@ fn field<'a>(json: &'a str, name: &str) -> &'a str {
     rest.trim_start_matches('"').split(['"', ',', '}']).next().unwrap()
 }
 
-#[tokio::test]
-async fn tokens_come_and_go_as_the_readme_says() {
+async fn tokens_come_and_go_as_the_readme_says<R: Runtime>(runtime: R) {
     let requests = requests();
     let [reverse, connector, status, removal] = &requests[..] else { panic!("{requests:?}") };
-    let server = server().await;
+    let server = server(&runtime).await;
     let address = server.local_addr();
     // A port that nobody has now.
     let port = StdListener::bind(ANY_PORT).unwrap().local_addr().unwrap().port();
@@ -82,8 +85,9 @@ async fn tokens_come_and_go_as_the_readme_says() {
     let token = field(&added, "token").to_owned();
     assert_eq!(token.len(), 16, "{added}");
 
-    let provider = client(address, "my_token", ClientRole::Provider { connectors: Vec::new() }).await;
-    let connected = client(address, &token, ClientRole::SocksSide).await;
+    let provider =
+        client(&runtime, address, "my_token", ClientRole::Provider { connectors: Vec::new() }).await;
+    let connected = client(&runtime, address, &token, ClientRole::SocksSide).await;
     let echo = TcpListener::bind(ANY_PORT).await.unwrap();
     let target = echo.local_addr().unwrap();
     tokio::spawn(serve_echo(echo));
@@ -109,12 +113,11 @@ async fn tokens_come_and_go_as_the_readme_says() {
     assert_eq!((stats.links, stats.channels), (0, 0), "{stats:?}");
 }
 
-#[tokio::test]
-async fn rules_of_the_whole_server_can_be_replaced() {
-    let server = server().await;
+async fn rules_of_the_whole_server_can_be_replaced<R: Runtime>(runtime: R) {
+    let server = server(&runtime).await;
     let address = server.local_addr();
     call(address, "POST", "/api/token", r#"{"type":"forward","token":"forward"}"#).await;
-    let client = client(address, "forward", ClientRole::SocksSide).await;
+    let client = client(&runtime, address, "forward", ClientRole::SocksSide).await;
     let echo = TcpListener::bind(ANY_PORT).await.unwrap();
     let target = echo.local_addr().unwrap();
     let target = TargetAddr { host: Host::Ip(target.ip()), port: target.port() };

@@ -1,22 +1,40 @@
 //! The pump of a link over real loopback connections, against hand-made frames.
-#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs, dead_code, unreachable_pub)]
-
-mod common;
 
 use std::future::ready;
 use std::time::Duration;
 
-use common::{Ids, PATIENCE, Reports, connected, patient, pattern};
 use driver_core::pumps::link::{self, LinkCommand};
+use driver_core::runtime::Runtime;
 use driver_core::transport::Connector;
-use driver_tokio::TokioRuntime;
-use driver_tokio::linksocks_sansio::Input;
-use driver_tokio::linksocks_sansio::config::Limits;
-use driver_tokio::linksocks_sansio::error::{LinkFailure, SocketError};
-use driver_tokio::linksocks_sansio::io::{CloseFrame, FrameViolation, LinkClose, LinkRequest, receive_cost};
 use futures_channel::mpsc::{UnboundedSender, unbounded};
+use linksocks_sansio::Input;
+use linksocks_sansio::config::Limits;
+use linksocks_sansio::error::{LinkFailure, SocketError};
+use linksocks_sansio::io::{CloseFrame, FrameViolation, LinkClose, LinkRequest, receive_cost};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::common::{Ids, PATIENCE, Reports, connected, patient, pattern};
+
+scenarios! {
+    queued_messages_arrive_in_order_and_are_reported,
+    many_small_messages_are_flushed_together,
+    messages_are_received_while_there_is_credit,
+    fragments_and_what_came_with_the_request_are_received,
+    pings_are_answered_and_only_asked_for_pongs_are_reported,
+    a_text_message_is_a_violation_and_the_link_still_writes,
+    before_authentication_little_is_read_of_a_peer,
+    the_largest_message_is_accepted_and_no_larger_one,
+    the_close_frame_reaches_a_peer_that_is_still_sending,
+    a_close_of_the_peer_is_answered_and_reported,
+    a_lost_transport_is_reported,
+    a_local_close_sends_everything_first,
+    a_local_close_waits_no_longer_than_it_may,
+    a_close_without_frame_drops_the_transport,
+    the_client_handshake_carries_the_request_and_returns_the_extensions,
+    a_failed_client_handshake_says_why,
+    a_close_during_the_handshake_gives_up,
+}
 
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
@@ -58,19 +76,26 @@ struct Rig {
 }
 
 impl Rig {
-    async fn new(credit: usize) -> Self {
-        Self::with_read_ahead(credit, Vec::new()).await
+    async fn new<R: Runtime>(runtime: &R, credit: usize) -> Self {
+        Self::start(runtime, Vec::new(), [LinkCommand::Receive(credit)]).await
     }
 
-    /// `read` came in together with the upgrade request.
-    async fn with_read_ahead(credit: usize, read: Vec<u8>) -> Self {
-        let (stream, peer) = connected().await;
+    /// `read` came in together with the upgrade request, and the commands of `early` are there before
+    /// the pump is.
+    async fn start<R: Runtime>(
+        runtime: &R,
+        read: Vec<u8>,
+        early: impl IntoIterator<Item = LinkCommand>,
+    ) -> Self {
+        let (stream, peer) = connected(runtime).await;
         let (inbox, reports) = Reports::new();
         let (commands, receiver) = unbounded();
+        for command in early {
+            commands.unbounded_send(command).unwrap();
+        }
         let upgrade = ready(Ok((stream, read)));
-        tokio::spawn(link::accept(TokioRuntime::current(), upgrade, Ids::new().link, receiver, inbox));
+        runtime.spawn(link::accept(runtime.clone(), upgrade, Ids::new().link, receiver, inbox));
         let mut rig = Self { commands, reports, peer };
-        rig.tell(LinkCommand::Receive(credit));
         rig.reports.opened().await;
         rig
     }
@@ -153,9 +178,8 @@ async fn ended(reports: &mut Reports) -> LinkClose {
 
 const WINDOW: usize = 1 << 20;
 
-#[tokio::test]
-async fn queued_messages_arrive_in_order_and_are_reported() {
-    let mut rig = Rig::new(WINDOW).await;
+async fn queued_messages_arrive_in_order_and_are_reported<R: Runtime>(runtime: R) {
+    let mut rig = Rig::new(&runtime, WINDOW).await;
     let messages: Vec<_> = [0, 1, 125, 126, 65_535, 65_536, 3 << 20, 10].map(pattern).into();
     for message in &messages {
         rig.tell(LinkCommand::Transmit(message.clone().into()));
@@ -168,23 +192,19 @@ async fn queued_messages_arrive_in_order_and_are_reported() {
     rig.written(messages.iter().map(Vec::len).sum()).await;
 }
 
-#[tokio::test]
-async fn many_small_messages_are_flushed_together() {
-    let mut rig = Rig::new(WINDOW).await;
-    for _ in 0..1000 {
-        rig.tell(LinkCommand::Transmit(vec![7; 10].into()));
-    }
+async fn many_small_messages_are_flushed_together<R: Runtime>(runtime: R) {
+    let messages = (0..1000).map(|_| LinkCommand::Transmit(vec![7; 10].into()));
+    let mut rig = Rig::start(&runtime, Vec::new(), messages).await;
     let bytes = |input| match input {
         Input::LinkWritten { bytes, .. } => Some(bytes),
         _ => None,
     };
-    // The pump has not run yet when the last one is queued: one flush, one report.
+    // All of them are queued when the pump begins: one flush, one report.
     assert_eq!(rig.reports.expect("LinkWritten", bytes).await, 10_000);
 }
 
-#[tokio::test]
-async fn messages_are_received_while_there_is_credit() {
-    let mut rig = Rig::new(1).await;
+async fn messages_are_received_while_there_is_credit<R: Runtime>(runtime: R) {
+    let mut rig = Rig::new(&runtime, 1).await;
     for length in [500, 10, 20] {
         rig.send(BINARY, &pattern(length)).await;
     }
@@ -193,19 +213,18 @@ async fn messages_are_received_while_there_is_credit() {
     rig.tell(LinkCommand::Receive(receive_cost(500) - 1));
     rig.tell(LinkCommand::Transmit(b"x".to_vec().into()));
     rig.written(1).await;
-    // The debt is paid, no more.
+    // The debt is paid, no more: the pump would have read, and reported that, before it wrote.
     rig.reports.assert_silent();
     rig.tell(LinkCommand::Receive(receive_cost(10) + 1));
     assert_eq!(rig.received().await, pattern(10));
     assert_eq!(rig.received().await, pattern(20));
 }
 
-#[tokio::test]
-async fn fragments_and_what_came_with_the_request_are_received() {
+async fn fragments_and_what_came_with_the_request_are_received<R: Runtime>(runtime: R) {
     let whole = frame(BINARY, b"ab");
     let mut first = frame(BINARY, b"cd");
     first[0] &= 0x7f;
-    let mut rig = Rig::with_read_ahead(WINDOW, [whole, first].concat()).await;
+    let mut rig = Rig::start(&runtime, [whole, first].concat(), [LinkCommand::Receive(WINDOW)]).await;
     assert_eq!(rig.received().await, b"ab");
     rig.send(PING, b"between").await;
     assert_eq!(rig.frame().await, (PONG, b"between".to_vec()));
@@ -213,14 +232,14 @@ async fn fragments_and_what_came_with_the_request_are_received() {
     assert_eq!(rig.received().await, b"cdef");
 }
 
-#[tokio::test]
-async fn pings_are_answered_and_only_asked_for_pongs_are_reported() {
-    let mut rig = Rig::new(WINDOW).await;
+async fn pings_are_answered_and_only_asked_for_pongs_are_reported<R: Runtime>(runtime: R) {
+    let mut rig = Rig::new(&runtime, WINDOW).await;
     rig.send(PONG, b"unasked").await;
     rig.send(PING, b"payload").await;
     assert_eq!(rig.frame().await, (PONG, b"payload".to_vec()));
     rig.tell(LinkCommand::Ping);
     assert_eq!(rig.frame().await, (PING, Vec::new()));
+    // The answer came after the pong that nobody had asked for.
     rig.reports.assert_silent();
     for _ in 0..2 {
         rig.send(PONG, b"").await;
@@ -230,9 +249,8 @@ async fn pings_are_answered_and_only_asked_for_pongs_are_reported() {
     assert_eq!(rig.received().await, b"end");
 }
 
-#[tokio::test]
-async fn a_text_message_is_a_violation_and_the_link_still_writes() {
-    let mut rig = Rig::new(WINDOW).await;
+async fn a_text_message_is_a_violation_and_the_link_still_writes<R: Runtime>(runtime: R) {
+    let mut rig = Rig::new(&runtime, WINDOW).await;
     rig.send(TEXT, b"hello").await;
     assert_eq!(rig.violation().await, FrameViolation::Text);
     rig.send(BINARY, b"ignored").await;
@@ -246,10 +264,9 @@ async fn a_text_message_is_a_violation_and_the_link_still_writes() {
     assert_eq!(rig.ended().await, LinkClose::Local);
 }
 
-#[tokio::test]
-async fn before_authentication_little_is_read_of_a_peer() {
+async fn before_authentication_little_is_read_of_a_peer<R: Runtime>(runtime: R) {
     let limit = Limits::MAX_UNAUTHENTICATED_MESSAGE;
-    let mut rig = Rig::new(limit).await;
+    let mut rig = Rig::new(&runtime, limit).await;
     rig.send(BINARY, &pattern(limit)).await;
     assert_eq!(rig.received().await.len(), limit);
     rig.tell(LinkCommand::Receive(receive_cost(limit)));
@@ -262,9 +279,8 @@ async fn before_authentication_little_is_read_of_a_peer() {
     assert_eq!(rig.received().await[..], *b"behind it");
 }
 
-#[tokio::test]
-async fn the_largest_message_is_accepted_and_no_larger_one() {
-    let mut rig = Rig::new(WINDOW).await;
+async fn the_largest_message_is_accepted_and_no_larger_one<R: Runtime>(runtime: R) {
+    let mut rig = Rig::new(&runtime, WINDOW).await;
     let message = pattern(Limits::MAX_MESSAGE);
     let (mut reading, mut writing) = rig.peer.into_split();
     let sent = tokio::spawn(async move {
@@ -289,9 +305,8 @@ async fn the_largest_message_is_accepted_and_no_larger_one() {
     drop(sent);
 }
 
-#[tokio::test]
-async fn the_close_frame_reaches_a_peer_that_is_still_sending() {
-    let mut rig = Rig::new(WINDOW).await;
+async fn the_close_frame_reaches_a_peer_that_is_still_sending<R: Runtime>(runtime: R) {
+    let mut rig = Rig::new(&runtime, WINDOW).await;
     let unmasked = [0x82, 1, 0];
     rig.peer.write_all(&unmasked).await.unwrap();
     assert_eq!(rig.violation().await, FrameViolation::Framing);
@@ -304,9 +319,8 @@ async fn the_close_frame_reaches_a_peer_that_is_still_sending() {
     assert_eq!(rig.ended().await, LinkClose::Local);
 }
 
-#[tokio::test]
-async fn a_close_of_the_peer_is_answered_and_reported() {
-    let mut rig = Rig::new(WINDOW).await;
+async fn a_close_of_the_peer_is_answered_and_reported<R: Runtime>(runtime: R) {
+    let mut rig = Rig::new(&runtime, WINDOW).await;
     rig.send(CLOSE, b"\x03\xe9going").await;
     assert_eq!(rig.frame().await, (CLOSE, b"\x03\xe9going".to_vec()));
     rig.assert_eof().await;
@@ -314,14 +328,13 @@ async fn a_close_of_the_peer_is_answered_and_reported() {
     assert_eq!(rig.ended().await, LinkClose::Peer(Some(close)));
 }
 
-#[tokio::test]
-async fn a_lost_transport_is_reported() {
-    let rig = Rig::new(WINDOW).await;
+async fn a_lost_transport_is_reported<R: Runtime>(runtime: R) {
+    let rig = Rig::new(&runtime, WINDOW).await;
     let Rig { commands, mut reports, peer } = rig;
     drop(peer);
     assert_eq!(ended(&mut reports).await, LinkClose::Transport(SocketError::UnexpectedEof));
 
-    let rig = Rig::new(WINDOW).await;
+    let rig = Rig::new(&runtime, WINDOW).await;
     rig.peer.set_zero_linger().unwrap();
     let Rig { commands: _commands, mut reports, peer } = rig;
     drop(peer);
@@ -329,9 +342,8 @@ async fn a_lost_transport_is_reported() {
     drop(commands);
 }
 
-#[tokio::test]
-async fn a_local_close_sends_everything_first() {
-    let mut rig = Rig::new(0).await;
+async fn a_local_close_sends_everything_first<R: Runtime>(runtime: R) {
+    let mut rig = Rig::new(&runtime, 0).await;
     let data = pattern(8 << 20);
     rig.tell(LinkCommand::Transmit(data.clone().into()));
     rig.close(1000, PATIENCE);
@@ -346,18 +358,16 @@ async fn a_local_close_sends_everything_first() {
     assert_eq!(rig.ended().await, LinkClose::Local);
 }
 
-#[tokio::test]
-async fn a_local_close_waits_no_longer_than_it_may() {
-    let mut rig = Rig::new(WINDOW).await;
+async fn a_local_close_waits_no_longer_than_it_may<R: Runtime>(runtime: R) {
+    let mut rig = Rig::new(&runtime, WINDOW).await;
     rig.close(1000, Duration::from_millis(20));
     assert_eq!(rig.ended().await, LinkClose::Local);
     assert_eq!(rig.frame().await.0, CLOSE);
     rig.assert_eof().await;
 }
 
-#[tokio::test]
-async fn a_close_without_frame_drops_the_transport() {
-    let mut rig = Rig::new(WINDOW).await;
+async fn a_close_without_frame_drops_the_transport<R: Runtime>(runtime: R) {
+    let mut rig = Rig::new(&runtime, WINDOW).await;
     rig.tell(LinkCommand::Close { close: None, linger: PATIENCE });
     assert_eq!(rig.ended().await, LinkClose::Local);
     rig.assert_eof().await;
@@ -371,8 +381,8 @@ struct Opening {
 }
 
 impl Opening {
-    async fn new() -> Self {
-        let (stream, server) = connected().await;
+    async fn new<R: Runtime>(runtime: &R) -> Self {
+        let (stream, server) = connected(runtime).await;
         let (inbox, reports) = Reports::new();
         let (commands, receiver) = unbounded();
         let request = LinkRequest {
@@ -383,8 +393,8 @@ impl Opening {
             extensions: Some("window, finish".to_owned()),
             headers: vec!["X-Zone: eu".parse().unwrap()],
         };
-        tokio::spawn(link::open(
-            TokioRuntime::current(),
+        runtime.spawn(link::open(
+            runtime.clone(),
             stream,
             Connector::default(),
             Ids::new().link,
@@ -417,9 +427,8 @@ fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
     lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-#[tokio::test]
-async fn the_client_handshake_carries_the_request_and_returns_the_extensions() {
-    let mut opening = Opening::new().await;
+async fn the_client_handshake_carries_the_request_and_returns_the_extensions<R: Runtime>(runtime: R) {
+    let mut opening = Opening::new(&runtime).await;
     let request = opening.request().await;
     assert!(request.starts_with("GET /socket?token=abc HTTP/1.1\r\n"), "{request}");
     assert_eq!(header(&request, "Host"), Some("example.com:8765"));
@@ -456,8 +465,7 @@ fn tungstenite_accept_key(key: &str) -> String {
     tungstenite::handshake::derive_accept_key(key.as_bytes())
 }
 
-#[tokio::test]
-async fn a_failed_client_handshake_says_why() {
+async fn a_failed_client_handshake_says_why<R: Runtime>(runtime: R) {
     let redirect = |location: &str| LinkFailure::Redirect { location: location.to_owned() };
     for (answer, expected) in [
         ("HTTP/1.1 404 Not Found\r\n\r\n", LinkFailure::Status(404)),
@@ -470,7 +478,7 @@ async fn a_failed_client_handshake_says_why() {
         ("", LinkFailure::Io(SocketError::UnexpectedEof)),
         ("HTTP/1.1 101 Swi", LinkFailure::Io(SocketError::UnexpectedEof)),
     ] {
-        let mut opening = Opening::new().await;
+        let mut opening = Opening::new(&runtime).await;
         opening.request().await;
         opening.server.write_all(answer.as_bytes()).await.unwrap();
         opening.server.shutdown().await.unwrap();
@@ -483,7 +491,7 @@ async fn a_failed_client_handshake_says_why() {
         &format!("{upgraded}\r\n"),
         &format!("{upgraded}Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"),
     ] {
-        let mut opening = Opening::new().await;
+        let mut opening = Opening::new(&runtime).await;
         opening.request().await;
         opening.server.write_all(answer.as_bytes()).await.unwrap();
         let failure = opening.failure().await;
@@ -491,9 +499,8 @@ async fn a_failed_client_handshake_says_why() {
     }
 }
 
-#[tokio::test]
-async fn a_close_during_the_handshake_gives_up() {
-    let mut opening = Opening::new().await;
+async fn a_close_during_the_handshake_gives_up<R: Runtime>(runtime: R) {
+    let mut opening = Opening::new(&runtime).await;
     opening.request().await;
     let close = Some(CloseFrame { code: 1000, reason: String::new() });
     opening.commands.unbounded_send(LinkCommand::Close { close, linger: PATIENCE }).unwrap();

@@ -1,23 +1,14 @@
 //! wss between client and server, with certificates made here.
-#![cfg(feature = "tls")]
-#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs, dead_code, unreachable_pub)]
-
-mod certificates;
-mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use certificates::{Authority, Identity, self_signed};
-use common::{ANY_PORT, patient, pattern};
-use driver_tokio::linksocks_sansio::error::{LinkError, SocketError, StopReason, TlsFailure};
-use driver_tokio::linksocks_sansio::socks5::{Host, TargetAddr};
-use driver_tokio::linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Token};
-use driver_tokio::{
-    Client, ClientHandle, ClientTls, PipeStream, Server, ServerHandle, ServerTls, TlsError, TokioRuntime,
-    TokioStream,
+use driver_core::embed::{
+    Client, ClientHandle, ClientTls, PipeStream, Server, ServerHandle, ServerTls, TlsError,
 };
+use driver_core::runtime::Runtime;
+use driver_tokio::TokioStream;
 use futures_channel::oneshot;
 use futures_rustls::pki_types::pem::PemObject;
 use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -25,19 +16,39 @@ use futures_rustls::rustls::crypto::ring;
 use futures_rustls::rustls::{self, RootCertStore};
 use futures_rustls::{TlsAcceptor, TlsConnector};
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
+use linksocks_sansio::error::{LinkError, SocketError, StopReason, TlsFailure};
+use linksocks_sansio::socks5::{Host, TargetAddr};
+use linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-const LOCALHOST: &str = "127.0.0.1";
+use crate::certificates::{Authority, Identity, self_signed};
+use crate::common::{ANY_PORT, patient, pattern};
+
+scenarios! {
+    both_directions_are_carried_to_their_end on two threads,
+    a_certificate_that_proves_nothing_is_refused_for_good_and_its_fault_is_named,
+    another_name_may_be_expected,
+    unusable_files_are_explained,
+    redirects_lead_to_another_server_and_to_tls,
+    redirects_without_end_are_not_followed_without_end,
+    a_plain_client_at_a_tls_port_gets_a_clear_answer,
+    a_tls_client_at_a_plain_port_is_told,
+    only_http_1_1_is_agreed_on,
+    a_closed_link_ends_its_tls_too,
+    a_connection_that_is_cut_off_is_not_taken_for_a_regular_end,
+}
+
+pub const LOCALHOST: &str = "127.0.0.1";
 
 fn token() -> Token {
     Token::new("secret").unwrap()
 }
 
-async fn server(identity: &Identity) -> ServerHandle {
+pub async fn server<R: Runtime>(runtime: &R, identity: &Identity) -> ServerHandle {
     let tls = ServerTls::from_pem(identity.chain.as_bytes(), identity.key.as_bytes()).unwrap();
     let config = ServerConfig::forward(token()).unwrap();
-    Server::builder(config).bind(ANY_PORT).tls(tls).start(TokioRuntime::current()).await.unwrap()
+    Server::builder(config).bind(ANY_PORT).tls(tls).start(runtime.clone()).await.unwrap()
 }
 
 fn client_config(server: SocketAddr) -> ClientConfig {
@@ -48,13 +59,13 @@ fn trusting(authority: &Authority) -> ClientTls {
     ClientTls::new().ca_pem(authority.pem.as_bytes()).unwrap()
 }
 
-async fn client(config: ClientConfig, tls: ClientTls) -> ClientHandle {
-    Client::builder(config).tls(tls).start(TokioRuntime::current()).await.unwrap()
+async fn client<R: Runtime>(runtime: &R, config: ClientConfig, tls: ClientTls) -> ClientHandle {
+    Client::builder(config).tls(tls).start(runtime.clone()).await.unwrap()
 }
 
 /// How a client ends that can't connect.
-async fn failure(config: ClientConfig, tls: ClientTls) -> LinkError {
-    match patient(client(config, tls).await.ready()).await {
+async fn failure<R: Runtime>(runtime: &R, config: ClientConfig, tls: ClientTls) -> LinkError {
+    match patient(client(runtime, config, tls).await.ready()).await {
         Err(StopReason::Link(error)) => error,
         other => panic!("{other:?}"),
     }
@@ -95,18 +106,18 @@ async fn exchange(client: &ClientHandle, length: usize) {
     assert!(got_up == up && got_down == down);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_directions_are_carried_to_their_end() {
+async fn both_directions_are_carried_to_their_end<R: Runtime>(runtime: R) {
     let authority = Authority::new();
-    let server = server(&authority.issue(LOCALHOST)).await;
-    let client = client(client_config(server.local_addr()), trusting(&authority)).await;
+    let server = server(&runtime, &authority.issue(LOCALHOST)).await;
+    let client = client(&runtime, client_config(server.local_addr()), trusting(&authority)).await;
     patient(client.ready()).await.unwrap();
     exchange(&client, 8 << 20).await;
     assert_eq!(patient(client.shutdown(Duration::ZERO)).await, StopReason::Shutdown);
 }
 
-#[tokio::test]
-async fn a_certificate_that_proves_nothing_is_refused_for_good_and_its_fault_is_named() {
+async fn a_certificate_that_proves_nothing_is_refused_for_good_and_its_fault_is_named<R: Runtime>(
+    runtime: R,
+) {
     let authority = Authority::new();
     for (identity, expected, text) in [
         (Authority::new().issue(LOCALHOST), TlsFailure::UnknownIssuer, "signed by an unknown authority"),
@@ -118,42 +129,40 @@ async fn a_certificate_that_proves_nothing_is_refused_for_good_and_its_fault_is_
         (authority.issue_expired(LOCALHOST), TlsFailure::Expired, "has expired"),
         (authority.issue_early(LOCALHOST), TlsFailure::NotYetValid, "not valid yet"),
     ] {
-        let server = server(&identity).await;
+        let server = server(&runtime, &identity).await;
         let config = client_config(server.local_addr());
-        let error = failure(config.clone(), trusting(&authority)).await;
+        let error = failure(&runtime, config.clone(), trusting(&authority)).await;
         assert_eq!(error, LinkError::Tls(expected));
         assert!(error.to_string().contains(text), "{error}");
         assert_eq!(server.stats().await.links, 0);
 
         // Who insists gets a connection.
-        let client = client(config, ClientTls::new().dangerous_insecure()).await;
+        let client = client(&runtime, config, ClientTls::new().dangerous_insecure()).await;
         patient(client.ready()).await.unwrap();
     }
     for (identity, text) in [
         (self_signed(LOCALHOST), "CA:TRUE"),
         (Authority::named("twin").issue(LOCALHOST), "an authority of the same name"),
     ] {
-        let server = server(&identity).await;
+        let server = server(&runtime, &identity).await;
         let trusted = trusting(&Authority::named("twin"));
-        let error = failure(client_config(server.local_addr()), trusted).await.to_string();
+        let error = failure(&runtime, client_config(server.local_addr()), trusted).await.to_string();
         assert!(error.contains(text), "{error}");
     }
 }
 
-#[tokio::test]
-async fn another_name_may_be_expected() {
+async fn another_name_may_be_expected<R: Runtime>(runtime: R) {
     let authority = Authority::new();
-    let server = server(&authority.issue("front.test")).await;
+    let server = server(&runtime, &authority.issue("front.test")).await;
     let mut config = client_config(server.local_addr());
     config.server_name = Some("front.test".to_owned());
-    patient(client(config.clone(), trusting(&authority)).await.ready()).await.unwrap();
+    patient(client(&runtime, config.clone(), trusting(&authority)).await.ready()).await.unwrap();
     config.server_name = Some("no name".to_owned());
-    let error = failure(config, trusting(&authority)).await;
+    let error = failure(&runtime, config, trusting(&authority)).await;
     assert_eq!(error, LinkError::Tls(TlsFailure::InvalidName("no name".to_owned())));
 }
 
-#[test]
-fn unusable_files_are_explained() {
+async fn unusable_files_are_explained<R: Runtime>(_: R) {
     let (one, other) = (Authority::new().issue("a"), Authority::new().issue("b"));
     let use_pem = |chain: &str, key: &str| ServerTls::from_pem(chain.as_bytes(), key.as_bytes());
     assert!(matches!(use_pem(&one.chain, &other.key), Err(TlsError::Mismatch)));
@@ -196,10 +205,9 @@ async fn redirector(
     requests
 }
 
-#[tokio::test]
-async fn redirects_lead_to_another_server_and_to_tls() {
+async fn redirects_lead_to_another_server_and_to_tls<R: Runtime>(runtime: R) {
     let authority = Authority::new();
-    let server = server(&authority.issue("localhost")).await;
+    let server = server(&runtime, &authority.issue("localhost")).await;
     let listener = TcpListener::bind(ANY_PORT).await.unwrap();
     let mut config = client_config(listener.local_addr().unwrap());
     config.server = ServerUrl::parse(&format!("ws://{}", listener.local_addr().unwrap())).unwrap();
@@ -210,7 +218,7 @@ async fn redirects_lead_to_another_server_and_to_tls() {
         let query = path.split_once('?').unwrap().1;
         if path.starts_with("/socket") { format!("hop?{query}") } else { format!("{target}/socket?{query}") }
     }));
-    let client = client(config, trusting(&authority)).await;
+    let client = client(&runtime, config, trusting(&authority)).await;
     patient(client.ready()).await.unwrap();
     exchange(&client, 10_000).await;
     let requests = patient(redirects).await.unwrap();
@@ -218,8 +226,7 @@ async fn redirects_lead_to_another_server_and_to_tls() {
     assert!(requests.iter().all(|request| request.contains("X-Zone: eu\r\n")), "{requests:?}");
 }
 
-#[tokio::test]
-async fn redirects_without_end_are_not_followed_without_end() {
+async fn redirects_without_end_are_not_followed_without_end<R: Runtime>(runtime: R) {
     for (count, next, text) in [(6, "/x", "more than 5 in a row"), (2, "", "in a circle")] {
         let listener = TcpListener::bind(ANY_PORT).await.unwrap();
         let url = format!("ws://{}/custom", listener.local_addr().unwrap());
@@ -229,15 +236,14 @@ async fn redirects_without_end_are_not_followed_without_end() {
             next => format!("{path}{next}"),
         }));
         let config = ClientConfig::new(ServerUrl::parse(&url).unwrap(), token());
-        let error = failure(config, ClientTls::new()).await.to_string();
+        let error = failure(&runtime, config, ClientTls::new()).await.to_string();
         assert!(error.contains(text), "{error}");
         assert_eq!(patient(redirects).await.unwrap().len(), count);
     }
 }
 
-#[tokio::test]
-async fn a_plain_client_at_a_tls_port_gets_a_clear_answer() {
-    let server = server(&Authority::new().issue(LOCALHOST)).await;
+async fn a_plain_client_at_a_tls_port_gets_a_clear_answer<R: Runtime>(runtime: R) {
+    let server = server(&runtime, &Authority::new().issue(LOCALHOST)).await;
     let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
     let request = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(100_000));
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -248,7 +254,7 @@ async fn a_plain_client_at_a_tls_port_gets_a_clear_answer() {
 
     let mut config = client_config(server.local_addr());
     config.server = ServerUrl::parse(&format!("ws://{}", server.local_addr())).unwrap();
-    assert_eq!(failure(config, ClientTls::new()).await, LinkError::Refused(400));
+    assert_eq!(failure(&runtime, config, ClientTls::new()).await, LinkError::Refused(400));
 
     // Who speaks neither is told nothing.
     let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
@@ -258,26 +264,11 @@ async fn a_plain_client_at_a_tls_port_gets_a_clear_answer() {
     assert!(answer.is_empty());
 }
 
-#[tokio::test]
-async fn a_tls_client_at_a_plain_port_is_told() {
+async fn a_tls_client_at_a_plain_port_is_told<R: Runtime>(runtime: R) {
     let config = ServerConfig::forward(token()).unwrap();
-    let server = Server::builder(config).bind(ANY_PORT).start(TokioRuntime::current()).await.unwrap();
-    let error = failure(client_config(server.local_addr()), trusting(&Authority::new())).await;
+    let server = Server::builder(config).bind(ANY_PORT).start(runtime.clone()).await.unwrap();
+    let error = failure(&runtime, client_config(server.local_addr()), trusting(&Authority::new())).await;
     assert_eq!(error, LinkError::Tls(TlsFailure::NotTls));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_silent_handshake_is_cut_off_after_10_s() {
-    let server = server(&Authority::new().issue(LOCALHOST)).await;
-    for beginning in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
-        let start = tokio::time::Instant::now();
-        let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
-        stream.write_all(beginning).await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        let elapsed = start.elapsed();
-        assert!((Duration::from_secs(10)..Duration::from_secs(11)).contains(&elapsed), "{elapsed:?}");
-    }
 }
 
 fn roots(authority: &Authority) -> RootCertStore {
@@ -286,10 +277,9 @@ fn roots(authority: &Authority) -> RootCertStore {
     roots
 }
 
-#[tokio::test]
-async fn only_http_1_1_is_agreed_on() {
+async fn only_http_1_1_is_agreed_on<R: Runtime>(runtime: R) {
     let authority = Authority::new();
-    let server = server(&authority.issue(LOCALHOST)).await;
+    let server = server(&runtime, &authority.issue(LOCALHOST)).await;
     let connect = async |protocols: &[&[u8]]| {
         let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -315,8 +305,7 @@ async fn only_http_1_1_is_agreed_on() {
     assert!(connect(&[b"h2"]).await.is_err());
 }
 
-#[tokio::test]
-async fn a_closed_link_ends_its_tls_too() {
+async fn a_closed_link_ends_its_tls_too<R: Runtime>(runtime: R) {
     let (authority, listener) = (Authority::new(), TcpListener::bind(ANY_PORT).await.unwrap());
     let identity = authority.issue(LOCALHOST);
     let chain = vec![CertificateDer::from_pem_slice(identity.chain.as_bytes()).unwrap()];
@@ -328,7 +317,7 @@ async fn a_closed_link_ends_its_tls_too() {
         .with_single_cert(chain, key)
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let _client = client(client_config(listener.local_addr().unwrap()), trusting(&authority)).await;
+    let _client = client(&runtime, client_config(listener.local_addr().unwrap()), trusting(&authority)).await;
 
     let (stream, _) = patient(listener.accept()).await.unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -369,16 +358,15 @@ async fn relay(listener: TcpListener, server: SocketAddr, cut: oneshot::Receiver
     patient(client.read_to_end(&mut Vec::new())).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_connection_that_is_cut_off_is_not_taken_for_a_regular_end() {
+async fn a_connection_that_is_cut_off_is_not_taken_for_a_regular_end<R: Runtime>(runtime: R) {
     let authority = Authority::new();
-    let server = server(&authority.issue(LOCALHOST)).await;
+    let server = server(&runtime, &authority.issue(LOCALHOST)).await;
     let listener = TcpListener::bind(ANY_PORT).await.unwrap();
     let mut config = client_config(listener.local_addr().unwrap());
     config.reconnect = false;
     let (cut, cutting) = oneshot::channel();
     tokio::spawn(relay(listener, server.local_addr(), cutting));
-    let client = client(config, trusting(&authority)).await;
+    let client = client(&runtime, config, trusting(&authority)).await;
     patient(client.ready()).await.unwrap();
     let (mut stream, mut target) = channel(&client).await;
     target.write_all(b"half of").await.unwrap();
