@@ -1,4 +1,4 @@
-//! A blocking SOCKS5 client (RFC 1928, no authentication, CONNECT only).
+//! A blocking SOCKS5 client (RFC 1928 and 1929, CONNECT only).
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -31,6 +31,9 @@ pub enum Error {
     /// The proxy answered with this reply code (RFC 1928 section 6).
     #[error("SOCKS reply {0:#04x}")]
     Refused(u8),
+    /// The proxy does not accept user name and password.
+    #[error("SOCKS login rejected")]
+    Rejected,
     /// The proxy's bytes aren't SOCKS5.
     #[error("malformed SOCKS answer: {0}")]
     Malformed(&'static str),
@@ -58,11 +61,53 @@ pub fn connect_within(
     timeout: Duration,
 ) -> Result<TcpStream, Error> {
     let mut stream = open_within(proxy, timeout)?;
-    stream.write_all(GREETING)?;
-    read_method(&mut stream)?;
-    stream.write_all(&request(&destination.into()))?;
-    read_reply(&mut stream)?;
+    ask(&mut stream, None, &destination.into())?;
     Ok(stream)
+}
+
+/// Asks the proxy at the other end of `stream` for a connection, if need be with user name and password.
+///
+/// # Errors
+/// [`enum@Error`].
+pub fn ask(
+    stream: &mut TcpStream,
+    login: Option<(&str, &str)>,
+    destination: &Destination,
+) -> Result<(), Error> {
+    match login {
+        None => {
+            stream.write_all(GREETING)?;
+            read_method(stream)?;
+        }
+        Some((name, password)) => log_in(stream, name, password)?,
+    }
+    stream.write_all(&request(destination))?;
+    read_reply(stream)
+}
+
+fn log_in(stream: &mut TcpStream, name: &str, password: &str) -> Result<(), Error> {
+    stream.write_all(&[5, 1, 2])?;
+    let mut answer = [0; 2];
+    stream.read_exact(&mut answer)?;
+    if answer != [5, 2] {
+        return Err(Error::Malformed("method selection"));
+    }
+    let mut login = vec![1];
+    for text in [name, password] {
+        login.push(text_length(text));
+        login.extend(text.as_bytes());
+    }
+    stream.write_all(&login)?;
+    stream.read_exact(&mut answer)?;
+    match answer {
+        [1, 0] => Ok(()),
+        [1, _] => Err(Error::Rejected),
+        _ => Err(Error::Malformed("answer to the login")),
+    }
+}
+
+fn text_length(text: &str) -> u8 {
+    u8::try_from(text.len()).expect("texts in tests are short")
 }
 
 /// [`connect_within`] of an application that waits for no answer: greeting, request and `data` are one segment.
@@ -145,7 +190,7 @@ fn request(destination: &Destination) -> Vec<u8> {
         }
         Destination::Name(name, port) => {
             bytes.push(3);
-            bytes.push(u8::try_from(name.len()).expect("names in tests are short"));
+            bytes.push(text_length(name));
             bytes.extend(name.as_bytes());
             *port
         }

@@ -24,6 +24,12 @@ pub enum Keep {
 #[derive(Debug)]
 pub struct Recorder<E> {
     engine: E,
+    log: Log,
+}
+
+/// The recording of an engine that somebody else runs, who tells of every input and output.
+#[derive(Debug)]
+pub struct Log {
     start: Instant,
     keep: Keep,
     recording: Recording,
@@ -56,11 +62,56 @@ impl<E: Engine> Recorder<E> {
     /// Records an engine that was made at `start`.
     #[must_use]
     pub fn new(engine: E, start: Instant, keep: Keep) -> Self {
-        Self { engine, start, keep, recording: Recording::default() }
+        Self { engine, log: Log::new(start, keep) }
     }
 
     /// As [`Engine::handle_input`].
     pub fn handle_input(&mut self, now: Instant, input: Input) {
+        self.log.input(now, &input);
+        self.engine.handle_input(now, input);
+    }
+
+    /// As [`Engine::poll_output`].
+    #[must_use]
+    pub fn poll_output(&mut self) -> Output {
+        self.log.output();
+        self.engine.poll_output()
+    }
+
+    /// As [`Engine::stats`].
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// What was kept so far.
+    #[must_use]
+    pub const fn recording(&self) -> &Recording {
+        self.log.recording()
+    }
+
+    /// Ends the recording.
+    #[must_use]
+    pub fn into_recording(self) -> Recording {
+        self.log.recording
+    }
+}
+
+impl Log {
+    /// Records an engine that was made at `start`.
+    #[must_use]
+    pub fn new(start: Instant, keep: Keep) -> Self {
+        Self { start, keep, recording: Recording::default() }
+    }
+
+    /// When the engine was made.
+    #[must_use]
+    pub const fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// The engine is given an input.
+    pub fn input(&mut self, now: Instant, input: &Input) {
         let limit = match self.keep {
             Keep::Nothing => 0,
             Keep::Last(count) => count,
@@ -76,35 +127,20 @@ impl<E: Engine> Recorder<E> {
             self.recording.steps.pop_front();
             self.recording.forgotten += 1;
         }
-        self.engine.handle_input(now, input);
     }
 
-    /// As [`Engine::poll_output`].
-    #[must_use]
-    pub fn poll_output(&mut self) -> Output {
+    /// An output is polled.
+    pub fn output(&mut self) {
         match self.recording.steps.back_mut() {
             Some(step) => step.polls += 1,
             None => self.recording.first_polls += 1,
         }
-        self.engine.poll_output()
-    }
-
-    /// As [`Engine::stats`].
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.engine.stats()
     }
 
     /// What was kept so far.
     #[must_use]
     pub const fn recording(&self) -> &Recording {
         &self.recording
-    }
-
-    /// Ends the recording.
-    #[must_use]
-    pub fn into_recording(self) -> Recording {
-        self.recording
     }
 }
 

@@ -34,9 +34,9 @@ mod world;
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use linksocks_sansio::{ClientConfig, ClientEngine, Engine, Output, ServerConfig, ServerEngine};
+use linksocks_sansio::{ClientConfig, ClientEngine, Output, ServerConfig, ServerEngine};
 
 use self::check::Violation;
 pub use self::clock::Time;
@@ -94,6 +94,23 @@ pub enum Origin {
     Client(Box<ClientConfig>, [u8; 32]),
 }
 
+impl Origin {
+    /// Feeds a recording to a new engine of this origin, see [`Recording::replay`].
+    ///
+    /// # Panics
+    /// If the recording is not complete.
+    pub fn replay(&self, recording: &Recording, start: Instant, observe: impl FnMut(Duration, Output)) {
+        match self {
+            Self::Server(config, seed) => {
+                recording.replay(start, |now| ServerEngine::new((**config).clone(), *seed, now), observe);
+            }
+            Self::Client(config, seed) => {
+                recording.replay(start, |now| ClientEngine::new((**config).clone(), *seed, now), observe);
+            }
+        }
+    }
+}
+
 impl Recorded {
     /// Feeds the recording to a new engine of the same origin and hashes what comes out.
     ///
@@ -101,20 +118,9 @@ impl Recorded {
     /// If the recording is not complete.
     #[must_use]
     pub fn replay(&self) -> u64 {
-        match &self.origin {
-            Origin::Server(config, seed) => {
-                self.hash(|now| ServerEngine::new((**config).clone(), *seed, now))
-            }
-            Origin::Client(config, seed) => {
-                self.hash(|now| ClientEngine::new((**config).clone(), *seed, now))
-            }
-        }
-    }
-
-    fn hash<E: Engine>(&self, new: impl FnOnce(Instant) -> E) -> u64 {
         let mut hasher = DefaultHasher::new();
         let observe = |_, output: Output| hash_output(&output, &mut hasher);
-        self.recording.replay(self.start.instant(), new, observe);
+        self.origin.replay(&self.recording, self.start.instant(), observe);
         hasher.finish()
     }
 }
