@@ -5,8 +5,10 @@
 //! - [`record`]: recording what reaches an engine, and replaying it.
 //! - [`interop`]: real processes, ours and others, driven over loopback sockets.
 //! - [`mod@bench`]: how fast tunnels carry checked bytes, ours and others side by side.
+//! - [`certificates`]: an authority for tests over TLS.
 
 pub mod bench;
+pub mod certificates;
 pub mod interop;
 pub mod record;
 pub mod sim;

@@ -55,7 +55,7 @@ struct Usage {
 
 impl Watched {
     fn start() -> Result<Self, Failed> {
-        let tunnel = Tunnel::start(Program::Ours, Program::Ours, Options::DEFAULT)?;
+        let tunnel = Tunnel::start(Program::OURS, Program::OURS, Options::DEFAULT)?;
         let idle = usage(&tunnel)?;
         Ok(Self { tunnel, idle })
     }

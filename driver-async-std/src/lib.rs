@@ -5,13 +5,13 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs as _};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use async_std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use async_std::net::{TcpListener, TcpStream, UdpSocket};
 use async_std::task;
 use bytes::Bytes;
 use driver_core::runtime::{Accepted, Runtime, RuntimeDatagrams, RuntimeStream};
@@ -44,7 +44,8 @@ impl Runtime for AsyncStdRuntime {
     }
 
     async fn resolve(&self, host: String) -> io::Result<Vec<IpAddr>> {
-        let addresses = (host.as_str(), 0).to_socket_addrs().await?;
+        // That of async-std keeps the resolver's reason to itself.
+        let addresses = task::spawn_blocking(move || (host.as_str(), 0).to_socket_addrs()).await?;
         Ok(addresses.map(|address| address.ip()).collect())
     }
 

@@ -20,9 +20,9 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A way through which targets are reached.
 ///
-/// Written as `ours`, `real`, `direct`, or `NAME=SERVER COMMAND => CLIENT COMMAND`. The commands are split like shell
-/// words and may contain `{port}` (where the server listens on 127.0.0.1), `{token}` and `{socks}` (the SOCKS5 port on
-/// 127.0.0.1). A single command without `=>` is any SOCKS5 proxy on `{socks}`.
+/// Written as `ours`, `ours-async-std`, `real`, `direct`, or `NAME=SERVER COMMAND => CLIENT COMMAND`. The commands are
+/// split like shell words and may contain `{port}` (where the server listens on 127.0.0.1), `{token}` and `{socks}` (the
+/// SOCKS5 port on 127.0.0.1). A single command without `=>` is any SOCKS5 proxy on `{socks}`.
 #[derive(Debug, Clone)]
 pub struct Peer {
     name: String,
@@ -50,12 +50,13 @@ impl FromStr for Peer {
     fn from_str(text: &str) -> Result<Self, UnknownPeer> {
         let kind = match text {
             "direct" => Kind::Direct,
-            "ours" => Kind::Program(Program::Ours),
+            "ours" => Kind::Program(Program::OURS),
+            "ours-async-std" => Kind::Program(Program::OURS_ASYNC_STD),
             "real" => Kind::Program(Program::REAL),
             _ => {
                 let (name, commands) = text.split_once('=').ok_or_else(|| {
                     UnknownPeer(format!(
-                        "{text:?} is not ours, real, direct, or NAME=SERVER COMMAND => CLIENT COMMAND"
+                        "{text:?} is not ours, ours-async-std, real, direct, or NAME=SERVER COMMAND => CLIENT COMMAND"
                     ))
                 })?;
                 return Ok(Self { name: name.trim().to_owned(), kind: commands_of(commands)? });
@@ -232,6 +233,14 @@ mod tests {
         let (server, client) = peer.commands(1, 2).expect("a usable template");
         assert_eq!(server.expect("a server").get_args().collect::<Vec<_>>(), ["1", TOKEN]);
         assert_eq!(client.get_args().collect::<Vec<_>>(), ["a2b"]);
+    }
+
+    #[test]
+    fn each_of_our_binaries_is_a_peer() {
+        for program in [Program::OURS, Program::OURS_ASYNC_STD] {
+            let peer: Peer = program.name().parse().expect("the name of a program");
+            assert!(matches!(peer.kind, Kind::Program(named) if named == program), "{peer:?}");
+        }
     }
 
     #[test]

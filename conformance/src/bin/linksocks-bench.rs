@@ -11,9 +11,9 @@ use conformance::interop::Program;
 #[derive(Debug, Parser)]
 #[command(name = "linksocks-bench", version)]
 struct Arguments {
-    /// Who takes part: ours, real (the published program, see conformance/peers/install.sh), direct (no tunnel), or
-    /// 'NAME=SERVER COMMAND => CLIENT COMMAND' with {port}, {token} and {socks}; repeat for several [default: ours, and
-    /// real if installed]
+    /// Who takes part: ours, ours-async-std (its other driver), real (the published program, see
+    /// conformance/peers/install.sh), direct (no tunnel), or 'NAME=SERVER COMMAND => CLIENT COMMAND' with {port}, {token}
+    /// and {socks}; repeat for several [default: ours, and real if installed]
     #[arg(long = "peer", value_name = "PEER")]
     peers: Vec<Peer>,
     /// The peer to which the others are compared [default: real, or else the first]

@@ -90,7 +90,7 @@ fn run(arguments: &Arguments) -> Report {
     let casts: Vec<_> = modes
         .iter()
         .flat_map(|&mode| Cast::all(mode, programs))
-        .filter(|cast| *foreign || cast.has(Program::Ours))
+        .filter(|cast| *foreign || cast.has(Program::OURS))
         .collect();
     let cells = Cell::all(&casts, cases);
     let most = CELL_TIME * u32::try_from(cells.len().div_ceil(arguments.jobs.get())).unwrap_or(u32::MAX);

@@ -5,10 +5,10 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 use super::Program;
+use crate::certificates::Authority;
 
 /// Files that go away with the tunnel: an authority's certificate, a certificate for 127.0.0.1 and its key.
 #[derive(Debug)]
@@ -17,19 +17,11 @@ pub(super) struct Certificates(TempDir);
 impl Certificates {
     pub(super) fn new() -> io::Result<Self> {
         let files = Self(tempfile::tempdir()?);
-        let mut authority = CertificateParams::default();
-        authority.distinguished_name.push(DnType::CommonName, "interop authority");
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority_key = KeyPair::generate().map_err(io::Error::other)?;
-        let certificate = authority.self_signed(&authority_key).map_err(io::Error::other)?;
-        fs::write(files.path("ca.pem"), certificate.pem())?;
-
-        let server = CertificateParams::new(["127.0.0.1".to_owned()]).map_err(io::Error::other)?;
-        let key = KeyPair::generate().map_err(io::Error::other)?;
-        let issuer = Issuer::new(authority, authority_key);
-        let certificate = server.signed_by(&key, &issuer).map_err(io::Error::other)?;
-        fs::write(files.path("server.pem"), certificate.pem())?;
-        fs::write(files.path("key.pem"), key.serialize_pem())?;
+        let authority = Authority::new();
+        let server = authority.issue("127.0.0.1");
+        fs::write(files.path("ca.pem"), authority.pem)?;
+        fs::write(files.path("server.pem"), server.chain)?;
+        fs::write(files.path("key.pem"), server.key)?;
         Ok(files)
     }
 
@@ -40,7 +32,7 @@ impl Certificates {
     /// Lets a client trust the authority.
     pub(super) fn trust(&self, client: Program, command: &mut Command) {
         match client {
-            Program::Ours => command.arg("--ca").arg(self.path("ca.pem")),
+            Program::Ours(_) => command.arg("--ca").arg(self.path("ca.pem")),
             // It has no flag, but Go and Python let this variable replace the authorities of the system.
             Program::Real(_) | Program::Pywssocks => command.env("SSL_CERT_FILE", self.path("ca.pem")),
         };

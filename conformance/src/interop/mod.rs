@@ -6,6 +6,7 @@
 
 mod cast;
 mod certificates;
+mod driver;
 mod error;
 pub mod load;
 pub mod matrix;
@@ -21,10 +22,11 @@ mod tunnel;
 pub mod udp;
 
 pub use cast::{Cast, Mode};
+pub use driver::Driver;
 pub use error::Error;
 pub use network::{Layout, Network};
 pub use process::Process;
-pub use program::{Program, Release, Reverse, ours_path};
+pub use program::{Program, Release, Reverse};
 pub use start::free_port;
 pub use tunnel::{Options, Tunnel};
 

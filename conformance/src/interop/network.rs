@@ -197,7 +197,7 @@ impl Starter {
             if self.layout.fast_open {
                 command.arg("-f");
             }
-            if self.layout.without_sessions && program == Program::Ours {
+            if self.layout.without_sessions && program.is_ours() {
                 command.args(["--transport-grace", "0s"]);
             }
             let process = Process::spawn(format!("{} client {number}", program.name()), command)?;

@@ -5,12 +5,9 @@ use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
-use super::Error;
-
-/// Names an executable to test in place of the one in the target directory.
-const OURS_OVERRIDE: &str = "LINKSOCKS_BIN";
+use super::driver::workspace_root;
+use super::{Driver, Error};
 
 /// Settings of the caller that would change what a program does.
 const FOREIGN_SETTINGS: &[&str] = &[
@@ -27,8 +24,8 @@ const FOREIGN_SETTINGS: &[&str] = &[
 /// An implementation of LinkSocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Program {
-    /// The `linksocks` binary of this workspace.
-    Ours,
+    /// A binary of this workspace.
+    Ours(Driver),
     /// The published program, from a wheel that `conformance/peers/install.sh` installs.
     Real(Release),
     /// The predecessor of the published program, installed in the same way.
@@ -56,16 +53,21 @@ pub enum Reverse<'a> {
 }
 
 impl Program {
+    /// Our program, as most people run it.
+    pub const OURS: Self = Self::Ours(Driver::Tokio);
+    /// Our program with the other driver.
+    pub const OURS_ASYNC_STD: Self = Self::Ours(Driver::AsyncStd);
     /// The published program that regular tests and benchmarks run.
     pub const REAL: Self = Self::Real(Release::V1_10_1);
-    /// Every program, ours first.
-    pub const ALL: [Self; 4] = [Self::Ours, Self::REAL, Self::Real(Release::V1_8_13), Self::Pywssocks];
+    /// Every program once, ours first: it differs in the driver only.
+    pub const ALL: [Self; 4] = [Self::OURS, Self::REAL, Self::Real(Release::V1_8_13), Self::Pywssocks];
 
     /// A name for messages, test names and tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Ours => "ours",
+            Self::Ours(Driver::Tokio) => "ours",
+            Self::Ours(Driver::AsyncStd) => "ours-async-std",
             Self::Real(Release::V1_8_13) => "real-1.8.13",
             Self::Real(Release::V1_10_1) => "real",
             Self::Pywssocks => "pywssocks",
@@ -76,11 +78,17 @@ impl Program {
     #[must_use]
     pub fn package(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Ours => None,
+            Self::Ours(_) => None,
             Self::Real(Release::V1_8_13) => Some(("linksocks", "1.8.13")),
             Self::Real(Release::V1_10_1) => Some(("linksocks", "1.10.1")),
             Self::Pywssocks => Some(("pywssocks", "1.5.1")),
         }
+    }
+
+    /// Whether it is one of this workspace, whatever its driver.
+    #[must_use]
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Ours(_))
     }
 
     /// Whether it is there. Ours always is: it can be built.
@@ -101,7 +109,7 @@ impl Program {
     /// [`Error::Missing`] with what cargo said when it can't be built.
     pub(super) fn prepare(self) -> Result<(), Error> {
         match self {
-            Self::Ours => ours_path().map(drop),
+            Self::Ours(driver) => driver.binary().map(drop),
             Self::Real(_) | Self::Pywssocks => Ok(()),
         }
     }
@@ -184,7 +192,7 @@ impl Program {
         let mut command = self.command()?;
         match self {
             Self::Pywssocks => command.args(["client", "-r"]),
-            Self::Ours | Self::Real(_) => command.arg("provider"),
+            Self::Ours(_) | Self::Real(_) => command.arg("provider"),
         };
         command.args(["-u", url, "-t", token]);
         if let Some(connector_token) = connector_token {
@@ -206,7 +214,7 @@ impl Program {
     #[must_use]
     pub fn server_ready(self) -> &'static str {
         match self {
-            Self::Ours | Self::Real(_) => "LinkSocks server started",
+            Self::Ours(_) | Self::Real(_) => "LinkSocks server started",
             Self::Pywssocks => "Pywssocks Server 1.5.1 started",
         }
     }
@@ -215,33 +223,18 @@ impl Program {
     #[must_use]
     pub fn client_ready(self) -> &'static str {
         match self {
-            Self::Ours | Self::Real(_) => "Local proxy server started",
+            Self::Ours(_) | Self::Real(_) => "Local proxy server started",
             Self::Pywssocks => "SOCKS5 server started",
         }
     }
 
     fn command(self) -> Result<Command, Error> {
-        let mut command = match self.environment() {
-            None => Command::new(ours_path()?),
-            Some(environment) => {
-                if !self.is_installed() {
-                    return Err(Error::Missing(self.installation_hint()));
-                }
-                let mut command = Command::new(environment.join(if cfg!(windows) {
-                    "Scripts/python.exe"
-                } else {
-                    "bin/python"
-                }));
-                match self {
-                    Self::Pywssocks => command.args(["-m", "pywssocks"]),
-                    Self::Ours | Self::Real(_) => {
-                        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/linksocks_cli.py"))
-                    }
-                };
-                // Its log wraps lines at the terminal width, which would tear the lines we wait for.
-                command.env("COLUMNS", "1000").env("PYTHONUNBUFFERED", "1");
-                command
+        let mut command = match self {
+            Self::Ours(driver) => Command::new(driver.binary()?),
+            Self::Real(_) => {
+                self.python([Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/linksocks_cli.py")])?
             }
+            Self::Pywssocks => self.python(["-m", "pywssocks"])?,
         };
         for name in FOREIGN_SETTINGS {
             command.env_remove(name);
@@ -251,6 +244,18 @@ impl Program {
                 command.env_remove(name);
             }
         }
+        Ok(command)
+    }
+
+    /// The interpreter of its virtual environment with these arguments.
+    fn python<S: AsRef<OsStr>>(self, args: impl IntoIterator<Item = S>) -> Result<Command, Error> {
+        let Some(environment) = self.environment().filter(|_| self.is_installed()) else {
+            return Err(Error::Missing(self.installation_hint()));
+        };
+        let python = if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" };
+        let mut command = Command::new(environment.join(python));
+        // Its log wraps lines at the terminal width, which would tear the lines we wait for.
+        command.args(args).env("COLUMNS", "1000").env("PYTHONUNBUFFERED", "1");
         Ok(command)
     }
 
@@ -271,57 +276,4 @@ impl Program {
         let (package, version) = self.package()?;
         Some(workspace_root().join("target/peers").join(format!("{package}-{version}")))
     }
-}
-
-fn workspace_root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Our binary, built once per process in the profile of the running executable; `LINKSOCKS_BIN` names another one.
-///
-/// # Errors
-/// [`Error::Missing`] with what cargo said when it can't be built.
-pub fn ours_path() -> Result<PathBuf, Error> {
-    static PATH: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    PATH.get_or_init(|| match env::var_os(OURS_OVERRIDE) {
-        Some(path) => Ok(path.into()),
-        None => build_ours(),
-    })
-    .clone()
-    .map_err(Error::Missing)
-}
-
-/// Builds the binary next to the running executable (`TARGET/PROFILE/[deps/]NAME`), so that a stale one is never tested;
-/// cargo is quick when it is fresh.
-fn build_ours() -> Result<PathBuf, String> {
-    let executable = env::current_exe().map_err(|error| format!("own path: {error}"))?;
-    let mut profile_dir = executable.parent().ok_or("own path has no directory")?;
-    if profile_dir.file_name() == Some(OsStr::new("deps")) {
-        profile_dir = profile_dir.parent().ok_or("own path has no profile directory")?;
-    }
-    let target_dir = profile_dir.parent().ok_or("own path has no target directory")?;
-    // The directory of the dev profile is the one that isn't named after its profile.
-    let profile = match profile_dir.file_name().and_then(OsStr::to_str) {
-        None | Some("debug") => "dev",
-        Some(name) => name,
-    };
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--package", "driver-tokio", "--bin", "linksocks", "--profile", profile]);
-    build.arg("--target-dir").arg(target_dir).current_dir(workspace_root());
-    // What cargo tells the running test of its own package: to some build scripts these are reasons to run again, and
-    // then all that depends on them is built again, now and at the next build from a shell.
-    for (name, _) in env::vars_os() {
-        let about_us = ["CARGO_PKG_", "CARGO_MANIFEST_"];
-        if about_us.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
-            build.env_remove(name);
-        }
-    }
-    let build = build.output().map_err(|error| format!("can't run cargo: {error}"))?;
-    if !build.status.success() {
-        return Err(format!(
-            "cargo build --bin linksocks failed:\n{}",
-            String::from_utf8_lossy(&build.stderr).trim_end()
-        ));
-    }
-    Ok(profile_dir.join(format!("linksocks{}", env::consts::EXE_SUFFIX)))
 }

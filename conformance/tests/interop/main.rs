@@ -1,6 +1,6 @@
 //! Our programs and the published LinkSocks as black boxes, each as client and as server.
 //!
-//! Trials of two are named `CLIENT_to_SERVER::CASE`, those of any mode `MODE::SERVER_PROVIDER_CONNECTOR::CASE`, with the
+//! `ours-async-std` is ours with the other driver. Trials of two are named `CLIENT_to_SERVER::CASE`, those of any mode `MODE::SERVER_PROVIDER_CONNECTOR::CASE`, with the
 //! parts that the mode has (in forward mode the server and the client). Where the published program is not installed its trials are ignored; with
 //! `LINKSOCKS_REQUIRE_PEERS=1` they fail instead. `LINKSOCKS_INTEROP_CONTROL=1` adds the published program in all parts,
 //! which tests the tests.
@@ -41,18 +41,27 @@ struct Pairing {
     server: Program,
 }
 
-const OURS_TO_OURS: Pairing = Pairing { client: Program::Ours, server: Program::Ours };
-const REAL_TO_OURS: Pairing = Pairing { client: Program::REAL, server: Program::Ours };
-const OURS_TO_REAL: Pairing = Pairing { client: Program::Ours, server: Program::REAL };
+const OURS_TO_OURS: Pairing = Pairing { client: Program::OURS, server: Program::OURS };
+const REAL_TO_OURS: Pairing = Pairing { client: Program::REAL, server: Program::OURS };
+const OURS_TO_REAL: Pairing = Pairing { client: Program::OURS, server: Program::REAL };
 const REAL_TO_REAL: Pairing = Pairing { client: Program::REAL, server: Program::REAL };
 
 impl Pairing {
+    /// This one, and then those with our other driver in place of each of our programs, one at a time: the engine is the
+    /// same, so both at once would show nothing new.
+    fn with_each_driver(self) -> impl Iterator<Item = Self> {
+        let other = |program: Program| program.is_ours().then_some(Program::OURS_ASYNC_STD);
+        let client = other(self.client).map(|client| Self { client, ..self });
+        let server = other(self.server).map(|server| Self { server, ..self });
+        [Some(self), client, server].into_iter().flatten()
+    }
+
     fn needs_real(self) -> bool {
         self.client == Program::REAL || self.server == Program::REAL
     }
 }
 
-/// One behaviour, and which pairings promise it.
+/// One behaviour, and which pairings promise it, with each of our drivers.
 struct Case {
     name: &'static str,
     pairings: &'static [Pairing],
@@ -181,6 +190,7 @@ fn main() -> ExitCode {
     let trials = CASES
         .iter()
         .flat_map(|case| case.pairings.iter().map(move |&pairing| (case, pairing)))
+        .flat_map(|(case, pairing)| pairing.with_each_driver().map(move |pairing| (case, pairing)))
         .filter(|(_, pairing)| control || *pairing != REAL_TO_REAL)
         .map(|(case, pairing)| {
             let name = format!("{}_to_{}::{}", pairing.client.name(), pairing.server.name(), case.name);

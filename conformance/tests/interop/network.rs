@@ -1,4 +1,5 @@
-//! Trials in every mode, each with every cast of our programs and the published one.
+//! Trials in every mode, each with every cast of our program and the published one, and with some that have our other
+//! driver.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -16,6 +17,25 @@ struct NetworkCase {
     run: fn(&mut Network) -> TestResult,
 }
 
+const OURS: Program = Program::OURS;
+const OTHER: Program = Program::OURS_ASYNC_STD;
+const REAL: Program = Program::REAL;
+
+/// Our other driver in each part that links to others, with the published program and with ours at the other end. All
+/// casts of three programs would take too long.
+const OTHER_DRIVER: [Cast; 10] = [
+    Cast::Reverse { server: OTHER, provider: REAL },
+    Cast::Reverse { server: OTHER, provider: OURS },
+    Cast::Reverse { server: REAL, provider: OTHER },
+    Cast::Reverse { server: OURS, provider: OTHER },
+    Cast::Agent { server: OTHER, provider: REAL, connector: OURS },
+    Cast::Agent { server: REAL, provider: OTHER, connector: OTHER },
+    Cast::Agent { server: OURS, provider: OTHER, connector: OTHER },
+    Cast::Autonomy { server: OTHER, provider: REAL, connector: OURS },
+    Cast::Autonomy { server: REAL, provider: OTHER, connector: OTHER },
+    Cast::Autonomy { server: OURS, provider: OTHER, connector: OTHER },
+];
+
 const CASES: &[NetworkCase] = &[
     NetworkCase {
         name: "a_hundred_targets_speak_first",
@@ -31,13 +51,13 @@ const CASES: &[NetworkCase] = &[
     },
     NetworkCase {
         name: "an_application_that_never_reads_stalls_nobody_else",
-        promise: |cast| cast.mode() == Mode::Agent && our_server(cast),
+        promise: shares_server,
         layout: Layout { clients: 3, ..Layout::DEFAULT },
         run: fairness::an_application_that_never_reads_stalls_nobody_else,
     },
     NetworkCase {
         name: "a_connector_that_never_reads_stalls_nobody_else",
-        promise: |cast| cast.mode() == Mode::Agent && our_server(cast),
+        promise: shares_server,
         layout: Layout { clients: 3, ..Layout::DEFAULT },
         run: fairness::a_connector_that_never_reads_stalls_nobody_else,
     },
@@ -51,7 +71,7 @@ const CASES: &[NetworkCase] = &[
 ];
 
 fn our_server(cast: Cast) -> bool {
-    cast.server() == Program::Ours
+    cast.server().is_ours()
 }
 
 fn has_connectors(cast: Cast) -> bool {
@@ -60,7 +80,20 @@ fn has_connectors(cast: Cast) -> bool {
 
 /// All providers serve the same applications, by way of our programs.
 fn shares_providers(cast: Cast) -> bool {
-    matches!(cast.mode(), Mode::Reverse | Mode::Agent) && our_server(cast) && cast.entry() == Program::Ours
+    matches!(cast.mode(), Mode::Reverse | Mode::Agent)
+        && our_server(cast)
+        && cast.entry().is_ours()
+        && is_worth_a_while(cast)
+}
+
+/// Connectors share our server.
+fn shares_server(cast: Cast) -> bool {
+    cast.mode() == Mode::Agent && our_server(cast) && is_worth_a_while(cast)
+}
+
+/// Whether a case that takes long is tried: of our other driver, its server with every other program is enough.
+fn is_worth_a_while(cast: Cast) -> bool {
+    !cast.has(OTHER) || cast.server() == OTHER && cast.client().is_some()
 }
 
 fn speaks_first(cast: Cast) -> bool {
@@ -71,10 +104,11 @@ fn speaks_first(cast: Cast) -> bool {
 pub(crate) fn trials(control: bool, ignore_real: bool) -> Vec<Trial> {
     let casts: Vec<_> = Mode::ALL
         .into_iter()
-        .flat_map(|mode| Cast::all(mode, &[Program::Ours, Program::REAL]))
-        .filter(|cast| control || cast.has(Program::Ours))
+        .flat_map(|mode| Cast::all(mode, &[OURS, REAL]))
+        .filter(|cast| control || cast.has(OURS))
+        .chain(OTHER_DRIVER)
         .collect();
-    let ignored = |cast: Cast| ignore_real && cast.has(Program::REAL);
+    let ignored = |cast: Cast| ignore_real && cast.has(REAL);
     let cells = Cell::all(&casts, &Case::ALL)
         .into_iter()
         .map(|cell| Trial::test(cell.to_string(), move || ask(cell)).with_ignored_flag(ignored(cell.cast)));

@@ -86,6 +86,12 @@ pub(crate) fn http_errors(tunnel: &mut Tunnel) -> TestResult {
     Ok(())
 }
 
+/// Our program, with the driver that it has in this tunnel.
+fn ours(tunnel: &Tunnel) -> Program {
+    let parts = [tunnel.client_program(), tunnel.server_program()];
+    parts.into_iter().find(|program| program.is_ours()).unwrap_or(Program::OURS)
+}
+
 /// A second tunnel with a server of its own, whose connections go through the SOCKS port of the first.
 fn through_upstream(tunnel: &Tunnel, scheme: &str) -> TestResult {
     let program = tunnel.server_program();
@@ -95,7 +101,7 @@ fn through_upstream(tunnel: &Tunnel, scheme: &str) -> TestResult {
     let server = Process::spawn(format!("{} server behind a proxy", program.name()), command)?;
     server.wait_for_lines("LinkSocks server started", 1, START_TIMEOUT)?;
     let socks_port = free_port()?;
-    let command = Program::Ours.client(&format!("ws://127.0.0.1:{port}"), TOKEN, socks_port, 1)?;
+    let command = ours(tunnel).client(&format!("ws://127.0.0.1:{port}"), TOKEN, socks_port, 1)?;
     let client = Process::spawn("second client", command)?;
     client.wait_for_lines("Local proxy server started", 1, START_TIMEOUT)?;
 
@@ -124,7 +130,7 @@ pub(crate) fn link_through_a_proxy(tunnel: &mut Tunnel) -> TestResult {
     for scheme in ["socks5", "http"] {
         let port = free_port()?;
         let url = format!("ws://{}", tunnel.server_address());
-        let mut command = Program::Ours.client(&url, Tunnel::TOKEN, port, 1)?;
+        let mut command = ours(tunnel).client(&url, Tunnel::TOKEN, port, 1)?;
         command.args(["-x", &format!("{scheme}://{}", tunnel.socks())]);
         let client = Process::spawn(format!("client behind a {scheme} proxy"), command)?;
         client.wait_for_lines("Local proxy server started", 1, START_TIMEOUT)?;

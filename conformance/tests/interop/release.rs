@@ -35,7 +35,7 @@ pub(crate) fn targets_of_a_killed_connector_are_released(network: &mut Network) 
     network.clients()[0].kill()?;
     let killed = Instant::now();
     let timeout = match network.cast().exit() {
-        Program::Ours => RELEASE_TIMEOUT,
+        Program::Ours(_) => RELEASE_TIMEOUT,
         Program::Real(_) | Program::Pywssocks => REAL_RELEASE_TIMEOUT,
     };
     for number in 0..CONNECTIONS {

@@ -6,8 +6,8 @@ use driver_core::runtime::Runtime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::certificates::Authority;
 use crate::{front, tls};
+use conformance::certificates::Authority;
 
 scenarios! {
     a_slow_body_is_cut_off_after_30_s in paused time,

@@ -29,7 +29,6 @@ macro_rules! scenarios {
 }
 
 mod api;
-mod certificates;
 mod common;
 mod crowd;
 mod deadlines;

@@ -22,8 +22,8 @@ use linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::certificates::{Authority, Identity, self_signed};
 use crate::common::{ANY_PORT, patient, pattern};
+use conformance::certificates::{Authority, Identity, self_signed};
 
 scenarios! {
     both_directions_are_carried_to_their_end on two threads,

@@ -94,5 +94,5 @@ fn is_real(program: Program) -> bool {
 }
 
 fn is_foreign(program: Program) -> bool {
-    program != Program::Ours
+    !program.is_ours()
 }

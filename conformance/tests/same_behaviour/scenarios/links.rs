@@ -1,5 +1,6 @@
 //! Links: how they come about, how many there are, and what happens when one is lost.
 
+use conformance::certificates::self_signed;
 use std::thread;
 use std::time::Duration;
 
@@ -30,13 +31,12 @@ pub(super) fn login_in_band(stage: &mut Stage) -> Outcome {
 }
 
 pub(super) fn tls(stage: &mut Stage) -> Outcome {
-    let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
-    let (certificate, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
-    let tls = ServerTls::from_pem(certificate.as_bytes(), key.as_bytes())?;
+    let identity = self_signed("127.0.0.1");
+    let tls = ServerTls::from_pem(identity.chain.as_bytes(), identity.key.as_bytes())?;
     let server = stage.server("server", ServerConfig::forward(token(TOKEN)?)?, Some(tls))?;
     let mut config = client_config(server.handle.local_addr(), TOKEN)?;
     config.server = ServerUrl::parse(&format!("wss://{}", server.handle.local_addr()))?;
-    let trust = ClientTls::new().ca_pem(certificate.as_bytes())?;
+    let trust = ClientTls::new().ca_pem(identity.chain.as_bytes())?;
     let client = stage.start_client("client", config, trust)?;
     wait(client.handle.ready())?;
     Channel::new("swap", Way::Socks(client.socks()?), SWAP, SWAP).run(stage)

@@ -1,18 +1,14 @@
-//! The binary over TLS: its flags, its variables, and what it says when something is wrong.
-#![cfg(all(unix, feature = "cli", feature = "tls"))]
-#![allow(clippy::unwrap_used, missing_docs, dead_code, unreachable_pub)]
-
-#[path = "../../conformance/tests/runtimes/certificates.rs"]
-mod certificates;
-mod program;
+//! The commands over TLS: its flags, its variables, and what it says when something is wrong.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
-use certificates::{Authority, Identity};
-use program::{Ended, LinkSocks};
+use conformance::certificates::{Authority, Identity};
+use conformance::interop::Driver;
 use tempfile::TempDir;
+
+use crate::program::{Ended, LinkSocks};
 
 /// Files that go away with the test.
 struct Files(TempDir);
@@ -33,19 +29,19 @@ impl Files {
 }
 
 /// A server and its port.
-fn server(files: &Files, identity: &Identity) -> (LinkSocks, String) {
+fn server(driver: Driver, files: &Files, identity: &Identity) -> (LinkSocks, String) {
     let chain = files.write("chain.pem", &identity.chain);
     let key = files.write("key.pem", &identity.key);
     let flags = ["server", "-H", "127.0.0.1", "-P", "0", "-t", "t", "--tls-cert", &chain, "--tls-key", &key];
-    let mut server = LinkSocks::start(&flags, &[]);
+    let mut server = LinkSocks::start(driver, &flags, &[]);
     let line = server.wait_for("LinkSocks server started");
     assert!(line.contains("url=https://localhost:"), "{line}");
     let port = line.rsplit(':').next().unwrap().to_owned();
     (server, port)
 }
 
-fn client(url: &str, flags: &[&str], variables: &[(&str, &str)]) -> LinkSocks {
-    LinkSocks::start(&[&["client", "-p", "0", "-t", "t", "-u", url], flags].concat(), variables)
+fn client(driver: Driver, url: &str, flags: &[&str], variables: &[(&str, &str)]) -> LinkSocks {
+    LinkSocks::start(driver, &[&["client", "-p", "0", "-t", "t", "-u", url], flags].concat(), variables)
 }
 
 fn assert_fails(client: LinkSocks, text: &str) {
@@ -57,82 +53,64 @@ fn assert_fails(client: LinkSocks, text: &str) {
 
 const SUCCESS: &str = "Authentication successful for forward proxy";
 
-#[test]
-fn who_is_trusted_is_up_to_flags_and_the_system() {
+pub(crate) fn who_is_trusted_is_up_to_flags_and_the_system(driver: Driver) {
     let files = Files::new();
     let (authority, other) = (Authority::new(), Authority::new());
-    let (_server, port) = server(&files, &authority.issue("localhost"));
+    let (_server, port) = server(driver, &files, &authority.issue("localhost"));
     let url = format!("wss://localhost:{port}");
     let ca = files.write("ca.pem", &authority.pem);
     let other = files.write("other.pem", &other.pem);
 
-    client(&url, &["--ca", &ca], &[]).wait_for(SUCCESS);
-    client(&url, &["--ca", &other, "--ca", &ca], &[]).wait_for(SUCCESS);
-    client(&url, &[], &[("LINKSOCKS_CA", &ca)]).wait_for(SUCCESS);
+    client(driver, &url, &["--ca", &ca], &[]).wait_for(SUCCESS);
+    client(driver, &url, &["--ca", &other, "--ca", &ca], &[]).wait_for(SUCCESS);
+    client(driver, &url, &[], &[("LINKSOCKS_CA", &ca)]).wait_for(SUCCESS);
     // A URL without a scheme.
-    client(&format!("localhost:{port}"), &["--ca", &ca], &[]).wait_for(SUCCESS);
+    client(driver, &format!("localhost:{port}"), &["--ca", &ca], &[]).wait_for(SUCCESS);
     let unknown = "the server's certificate is signed by an unknown authority; if you trust it, name its \
                    certificate with --ca\n";
-    assert_fails(client(&url, &["--ca", &other], &[]), unknown);
+    assert_fails(client(driver, &url, &["--ca", &other], &[]), unknown);
     if cfg!(target_os = "linux") {
-        client(&url, &[], &[("SSL_CERT_FILE", &ca)]).wait_for(SUCCESS);
-        assert_fails(client(&url, &[], &[("SSL_CERT_FILE", &other)]), unknown);
+        client(driver, &url, &[], &[("SSL_CERT_FILE", &ca)]).wait_for(SUCCESS);
+        assert_fails(client(driver, &url, &[], &[("SSL_CERT_FILE", &other)]), unknown);
     }
 
-    let mut insecure = client(&url, &["--insecure"], &[]);
+    let mut insecure = client(driver, &url, &["--insecure"], &[]);
     let line = insecure.wait_for("--insecure");
     assert!(line.contains(" WRN ") && line.contains("NOT verified"), "{line}");
     insecure.wait_for(SUCCESS);
 }
 
-#[test]
-fn a_certificate_is_for_its_name_and_its_time() {
+pub(crate) fn a_certificate_is_for_its_name_and_its_time(driver: Driver) {
     let files = Files::new();
     let authority = Authority::new();
     let ca = files.write("ca.pem", &authority.pem);
-    let (front, port) = server(&files, &authority.issue("front.test"));
+    let (front, port) = server(driver, &files, &authority.issue("front.test"));
     let url = format!("wss://127.0.0.1:{port}");
     assert_fails(
-        client(&url, &["--ca", &ca], &[]),
+        client(driver, &url, &["--ca", &ca], &[]),
         "the server's certificate is not valid for the name 127.0.0.1; another name to expect can be set \
          with --sni\n",
     );
-    client(&url, &["--ca", &ca, "--sni", "front.test"], &[]).wait_for(SUCCESS);
-    client(&url, &["--ca", &ca], &[("LINKSOCKS_SNI", "front.test")]).wait_for(SUCCESS);
+    client(driver, &url, &["--ca", &ca, "--sni", "front.test"], &[]).wait_for(SUCCESS);
+    client(driver, &url, &["--ca", &ca], &[("LINKSOCKS_SNI", "front.test")]).wait_for(SUCCESS);
     drop(front);
 
-    let (_server, port) = server(&files, &authority.issue_expired("127.0.0.1"));
-    let expired = client(&format!("wss://127.0.0.1:{port}"), &["--ca", &ca], &[]);
+    let (_server, port) = server(driver, &files, &authority.issue_expired("127.0.0.1"));
+    let expired = client(driver, &format!("wss://127.0.0.1:{port}"), &["--ca", &ca], &[]);
     assert_fails(expired, "the server's certificate has expired\n");
 }
 
-#[test]
-fn a_server_without_tls_is_told_from_one_with_it() {
-    let mut server = LinkSocks::start(&["server", "-H", "127.0.0.1", "-P", "0", "-t", "t"], &[]);
+pub(crate) fn a_server_without_tls_is_told_from_one_with_it(driver: Driver) {
+    let mut server = LinkSocks::start(driver, &["server", "-H", "127.0.0.1", "-P", "0", "-t", "t"], &[]);
     let line = server.wait_for("LinkSocks server started");
     let port = line.rsplit(':').next().unwrap();
     assert_fails(
-        client(&format!("127.0.0.1:{port}"), &["--insecure"], &[]),
+        client(driver, &format!("127.0.0.1:{port}"), &["--insecure"], &[]),
         "the server does not speak TLS on this port; use a ws:// URL",
     );
 }
 
-#[test]
-fn unusable_flags_are_explained() {
-    for (args, variables, part) in [
-        (&["client", "--ca", "/no/such/file"][..], &[][..], "cannot use /no/such/file: No such file"),
-        (&["client"], &[("LINKSOCKS_CA", "/no/such/file")], "cannot use /no/such/file: No such file"),
-        (&["server", "--tls-cert", "x"], &[], "--tls-cert needs --tls-key"),
-        (&["server"], &[("LINKSOCKS_TLS_KEY", "x")], "--tls-key needs --tls-cert"),
-    ] {
-        let ended = LinkSocks::start(args, variables).end();
-        assert_eq!((ended.status, ended.stdout.as_str()), (Some(1), ""), "{args:?}: {}", ended.stderr);
-        assert!(ended.stderr.starts_with("error: ") && ended.stderr.contains(part), "{}", ended.stderr);
-    }
-}
-
-#[test]
-fn a_server_does_not_start_with_files_that_make_no_sense() {
+pub(crate) fn a_server_does_not_start_with_files_that_make_no_sense(driver: Driver) {
     let files = Files::new();
     let (one, other) = (Authority::new().issue("a"), Authority::new().issue("b"));
     let chain = files.write("chain.pem", &one.chain);
@@ -150,18 +128,18 @@ fn a_server_does_not_start_with_files_that_make_no_sense() {
             (&[], &[("LINKSOCKS_TLS_CERT", chain), ("LINKSOCKS_TLS_KEY", key)]),
         ] {
             let args = [&["server", "-H", "127.0.0.1", "-P", "0"], flags].concat();
-            let ended = LinkSocks::start(&args, variables).end();
+            let ended = LinkSocks::start(driver, &args, variables).end();
             assert_eq!((ended.status, ended.stdout.as_str()), (Some(1), ""), "{}", ended.stderr);
             assert!(ended.stderr.starts_with(&expected), "{expected}: {}", ended.stderr);
         }
     }
 }
 
-#[test]
-fn headers_are_sent() {
+pub(crate) fn headers_are_sent(driver: Driver) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
-    let client = client(&url, &["--header", "X-Zone: eu", "--header", "Authorization: Basic Zm9v"], &[]);
+    let client =
+        client(driver, &url, &["--header", "X-Zone: eu", "--header", "Authorization: Basic Zm9v"], &[]);
     let (mut stream, _) = listener.accept().unwrap();
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {

@@ -1,4 +1,4 @@
-//! The binary as a child process that ends with the test.
+//! A binary as a child process that ends with the test.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -6,11 +6,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The longest time that anything in these tests may take.
-pub const WAIT: Duration = Duration::from_secs(60);
+use conformance::interop::Driver;
 
-/// A running `linksocks`.
-pub struct LinkSocks {
+/// The longest time that anything in these tests may take.
+pub(crate) const WAIT: Duration = Duration::from_secs(60);
+
+/// A running program of ours.
+pub(crate) struct LinkSocks {
     child: Child,
     lines: Receiver<String>,
     stdout: String,
@@ -18,17 +20,17 @@ pub struct LinkSocks {
 }
 
 /// What a program left behind.
-pub struct Ended {
+pub(crate) struct Ended {
     /// The exit status; `None` if a signal ended it.
-    pub status: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl LinkSocks {
     /// Starts the program with no environment but `variables`.
-    pub fn start(args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_linksocks"));
+    pub(crate) fn start(driver: Driver, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(driver.binary().unwrap());
         command.args(args).env_clear().envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -49,7 +51,7 @@ impl LinkSocks {
     }
 
     /// Waits for a line with `text` in it, unless there has been one.
-    pub fn wait_for(&mut self, text: &str) -> String {
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
         if let Some(line) = self.stdout.lines().find(|line| line.contains(text)) {
             return line.to_owned();
         }
@@ -57,7 +59,7 @@ impl LinkSocks {
     }
 
     /// Waits for another line with `text` in it.
-    pub fn next_with(&mut self, text: &str) -> String {
+    pub(crate) fn next_with(&mut self, text: &str) -> String {
         let deadline = Instant::now() + WAIT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -73,13 +75,13 @@ impl LinkSocks {
     }
 
     /// Sends a signal by its name without SIG.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     /// Waits for the end of the program.
-    pub fn end(mut self) -> Ended {
+    pub(crate) fn end(mut self) -> Ended {
         let deadline = Instant::now() + WAIT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());

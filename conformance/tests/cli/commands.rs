@@ -1,17 +1,40 @@
-//! The binary, as people and scripts use it.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
-
-mod program;
+//! The commands, as people and scripts use it.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use program::{LinkSocks, WAIT};
+use conformance::interop::Driver;
+
+use crate::program::{Ended, LinkSocks, WAIT};
+
+/// Arguments, variables, and a part of the explanation.
+type Refusal = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
+
+/// What is refused before anything runs.
+pub(crate) const REFUSED: &[Refusal] = &[
+    (&["client", "--frobnicate"], &[], "--frobnicate"),
+    (&["server", "-k", "x", "--access-rule", ":80"], &[], "can't be used with --api-key"),
+    (&["server", "-r", "-n", "user"], &[], "both a user name and a password"),
+    (&["server", "-r", "-t", "same", "-c", "same"], &[], "connector token already exists"),
+    (&["client"], &[("LINKSOCKS_FASTOPEN", "maybe")], "LINKSOCKS_FASTOPEN"),
+    (&["client", "-p", "many"], &[], "'many'"),
+    (&["client"], &[("LINKSOCKS_SOCKS_PORT", "many")], "LINKSOCKS_SOCKS_PORT"),
+    (&["client", "--header", "Upgrade: x"], &[], "unusable header 'Upgrade'"),
+    (&["client", "-u", "ws://a@b"], &[], "malformed ws or wss URL"),
+    (&["client", "-n", "user"], &[], "both a user name and a password"),
+    (&["server", "-t", "anonymous"], &[], "reserved"),
+    (&["server", "-H", "no such host"], &[], "no such host"),
+    (&["-u", "ws://a@b"], &[("LINKSOCKS_MODE", "provider")], "malformed ws or wss URL"),
+    (&["client", "--ca", "/no/such/file"], &[], "cannot use /no/such/file: No such file"),
+    (&["client"], &[("LINKSOCKS_CA", "/no/such/file")], "cannot use /no/such/file: No such file"),
+    (&["server", "--tls-cert", "x"], &[], "--tls-cert needs --tls-key"),
+    (&["server"], &[("LINKSOCKS_TLS_KEY", "x")], "--tls-key needs --tls-cert"),
+];
 
 /// A server on a port that the system chose, and its URL.
-fn server(flags: &[&str]) -> (LinkSocks, String) {
-    let mut server = LinkSocks::start(&[&["server", "-H", "127.0.0.1", "-P", "0"], flags].concat(), &[]);
+fn server(driver: Driver, flags: &[&str]) -> (LinkSocks, String) {
+    let mut server =
+        LinkSocks::start(driver, &[&["server", "-H", "127.0.0.1", "-P", "0"], flags].concat(), &[]);
     let line = server.wait_for("LinkSocks server started");
     let listen = field(&line, "listen");
     assert_eq!(field(&line, "url"), format!("http://localhost:{}", listen.rsplit(':').next().unwrap()));
@@ -20,8 +43,8 @@ fn server(flags: &[&str]) -> (LinkSocks, String) {
 }
 
 /// A connected client and its SOCKS address.
-fn client(flags: &[&str]) -> (LinkSocks, SocketAddr) {
-    let mut client = LinkSocks::start(&[&["client", "-p", "0"], flags].concat(), &[]);
+fn client(driver: Driver, flags: &[&str]) -> (LinkSocks, SocketAddr) {
+    let mut client = LinkSocks::start(driver, &[&["client", "-p", "0"], flags].concat(), &[]);
     let line = client.wait_for("Local proxy server started (SOCKS5 + HTTP)");
     (client, field(&line, "addr").parse().unwrap())
 }
@@ -56,8 +79,7 @@ fn echo_through(socks: SocketAddr) {
     echo.join().unwrap();
 }
 
-#[test]
-fn help_and_version_go_to_standard_output() {
+pub(crate) fn help_and_version_go_to_standard_output(driver: Driver) {
     for (args, part) in [
         (&[][..], "Usage: linksocks"),
         (&["--help"], "Exit status"),
@@ -66,46 +88,29 @@ fn help_and_version_go_to_standard_output() {
         (&["version"], concat!("linksocks version v", env!("CARGO_PKG_VERSION"))),
         (&["--version"], concat!("linksocks version v", env!("CARGO_PKG_VERSION"))),
     ] {
-        let ended = LinkSocks::start(args, &[]).end();
+        let ended = LinkSocks::start(driver, args, &[]).end();
         assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{args:?}");
         assert!(ended.stdout.contains(part), "{args:?}: {}", ended.stdout);
     }
 }
 
-#[test]
-fn errors_in_arguments_go_to_standard_error() {
-    for (args, variables, part) in [
-        (&["client", "--frobnicate"][..], &[][..], "--frobnicate"),
-        (&["server", "-k", "x", "--access-rule", ":80"], &[], "can't be used with --api-key"),
-        (&["server", "-r", "-n", "user"], &[], "both a user name and a password"),
-        (&["server", "-r", "-t", "same", "-c", "same"], &[], "connector token already exists"),
-        (&["client"], &[("LINKSOCKS_FASTOPEN", "maybe")], "LINKSOCKS_FASTOPEN"),
-        (&["client", "-p", "many"], &[], "'many'"),
-        (&["client"], &[("LINKSOCKS_SOCKS_PORT", "many")], "LINKSOCKS_SOCKS_PORT"),
-        (&["client", "--header", "Upgrade: x"], &[], "unusable header 'Upgrade'"),
-        (&["client", "-u", "ws://a@b"], &[], "malformed ws or wss URL"),
-        (&["client", "-n", "user"], &[], "both a user name and a password"),
-        (&["server", "-t", "anonymous"], &[], "reserved"),
-        (&["server", "-H", "no such host"], &[], "no such host"),
-        (&["-u", "ws://a@b"], &[("LINKSOCKS_MODE", "provider")], "malformed ws or wss URL"),
-    ] {
-        let ended = LinkSocks::start(args, variables).end();
+pub(crate) fn errors_in_arguments_go_to_standard_error(driver: Driver) {
+    for &(args, variables, part) in REFUSED {
+        let ended = LinkSocks::start(driver, args, variables).end();
         assert_eq!((ended.status, ended.stdout.as_str()), (Some(1), ""), "{args:?}: {}", ended.stderr);
         assert!(ended.stderr.starts_with("error: "), "{args:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(part), "{args:?}: {}", ended.stderr);
     }
 }
 
-#[test]
-fn the_demo_succeeds() {
-    let ended = LinkSocks::start(&["demo"], &[]).end();
+pub(crate) fn the_demo_succeeds(driver: Driver) {
+    let ended = LinkSocks::start(driver, &["demo"], &[]).end();
     assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);
     assert!(ended.stdout.contains("64 MiB") && ended.stdout.contains("MiB/s"), "{}", ended.stdout);
 }
 
-#[test]
-fn the_demo_stays_up_if_it_shall() {
-    let mut demo = LinkSocks::start(&["demo", "--serve"], &[]);
+pub(crate) fn the_demo_stays_up_if_it_shall(driver: Driver) {
+    let mut demo = LinkSocks::start(driver, &["demo", "--serve"], &[]);
     let line = demo.wait_for("curl --socks5-hostname ");
     let words: Vec<_> = line.split_whitespace().collect();
     let [_, _, socks, url] = words[..] else { panic!("{line}") };
@@ -126,10 +131,9 @@ fn the_demo_stays_up_if_it_shall() {
     assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);
 }
 
-#[test]
-fn with_fast_open_a_refused_target_resets_the_connection() {
-    let (_server, url) = server(&["-t", "t"]);
-    let (_client, socks) = client(&["-t", "t", "-u", &url, "-f"]);
+pub(crate) fn with_fast_open_a_refused_target_resets_the_connection(driver: Driver) {
+    let (_server, url) = server(driver, &["-t", "t"]);
+    let (_client, socks) = client(driver, &["-t", "t", "-u", &url, "-f"]);
     echo_through(socks);
     // Nobody listens there, and the system gives it to nobody.
     let mut stream = TcpStream::connect(socks).unwrap();
@@ -139,18 +143,31 @@ fn with_fast_open_a_refused_target_resets_the_connection() {
     assert_eq!(stream.read_to_end(&mut answer).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
-#[test]
-fn client_and_server_write_the_lines_that_scripts_watch() {
-    let (mut server, url) = server(&["-t", "right-token"]);
-    let (mut client, socks) = client(&["-t", "right-token", "-u", &url]);
-    echo_through(socks);
-    client.wait_for("Server ready, latency: ");
-    server.wait_for("Forward client authenticated");
+/// A server and a client in their whole life.
+pub(crate) struct Session {
+    url: String,
+    pub(crate) client: Ended,
+    pub(crate) server: Ended,
+}
 
-    client.signal("INT");
-    server.wait_for("Client disconnected");
-    server.signal("TERM");
-    let (client, server) = (client.end(), server.end());
+impl Session {
+    /// Starts them, sends something through, and ends them by signals.
+    pub(crate) fn run(driver: Driver) -> Self {
+        let (mut server, url) = server(driver, &["-t", "right-token"]);
+        let (mut client, socks) = client(driver, &["-t", "right-token", "-u", &url]);
+        echo_through(socks);
+        client.wait_for("Server ready, latency: ");
+        server.wait_for("Forward client authenticated");
+
+        client.signal("INT");
+        server.wait_for("Client disconnected");
+        server.signal("TERM");
+        Self { url, client: client.end(), server: server.end() }
+    }
+}
+
+pub(crate) fn client_and_server_write_the_lines_that_scripts_watch(driver: Driver) {
+    let Session { url, client, server } = Session::run(driver);
     assert_eq!((client.status, server.status), (Some(0), Some(0)));
 
     for line in [
@@ -178,33 +195,31 @@ fn client_and_server_write_the_lines_that_scripts_watch() {
     assert_eq!((client.stderr.as_str(), server.stderr.as_str()), ("", ""));
 }
 
-#[test]
-fn a_generated_token_is_shown_and_works() {
-    let mut server = LinkSocks::start(&["server", "-H", "127.0.0.1", "-P", "0"], &[]);
+pub(crate) fn a_generated_token_is_shown_and_works(driver: Driver) {
+    let mut server = LinkSocks::start(driver, &["server", "-H", "127.0.0.1", "-P", "0"], &[]);
     let line = server.wait_for("  Token: ");
     let token = line.rsplit(' ').next().unwrap();
     assert!(token.len() == 16 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
     let url = format!("ws://{}", field(&server.wait_for("LinkSocks server started"), "listen"));
-    let (_client, socks) = client(&["-t", token, "-u", &url]);
+    let (_client, socks) = client(driver, &["-t", token, "-u", &url]);
     echo_through(socks);
 }
 
-#[test]
-fn several_links_count_up() {
-    let (_server, url) = server(&["-t", "t"]);
-    let (mut client, socks) = client(&["-t", "t", "-u", &url, "-T", "3"]);
+pub(crate) fn several_links_count_up(driver: Driver) {
+    let (_server, url) = server(driver, &["-t", "t"]);
+    let (mut client, socks) = client(driver, &["-t", "t", "-u", &url, "-T", "3"]);
     client.wait_for("Authentication successful for forward proxy (3/3)");
     echo_through(socks);
 }
 
-#[test]
-fn a_wrong_token_ends_the_client_without_a_retry() {
-    let (server, url) = server(&["-t", "right"]);
+pub(crate) fn a_wrong_token_ends_the_client_without_a_retry(driver: Driver) {
+    let (server, url) = server(driver, &["-t", "right"]);
     for (flags, text) in [
         (&["-t", "wrong"][..], " FTL Exit due to error: authentication failed: invalid token\n"),
         (&[], "invalid token; please provide a token with -t or set LINKSOCKS_TOKEN\n"),
     ] {
-        let client = LinkSocks::start(&[&["client", "-p", "0", "-u", &url], flags].concat(), &[]).end();
+        let client =
+            LinkSocks::start(driver, &[&["client", "-p", "0", "-u", &url], flags].concat(), &[]).end();
         assert_eq!(client.status, Some(1), "{}", client.stdout);
         assert!(client.stdout.contains(" ERR Authentication failed\n"), "{}", client.stdout);
         assert!(client.stdout.contains(text), "{}", client.stdout);
@@ -215,11 +230,10 @@ fn a_wrong_token_ends_the_client_without_a_retry() {
     assert_eq!(server.stdout.matches("Client rejected").count(), 2, "{}", server.stdout);
 }
 
-#[test]
-fn a_wrong_token_is_tried_again_if_it_shall() {
-    let (mut server, url) = server(&["-t", "right"]);
+pub(crate) fn a_wrong_token_is_tried_again_if_it_shall(driver: Driver) {
+    let (mut server, url) = server(driver, &["-t", "right"]);
     let flags = ["client", "-p", "0", "-u", &url, "-t", "wrong", "--reconnect-delay", "10ms"];
-    let mut client = LinkSocks::start(&flags, &[("LINKSOCKS_RETRY_AUTH", "true")]);
+    let mut client = LinkSocks::start(driver, &flags, &[("LINKSOCKS_RETRY_AUTH", "true")]);
     let line = client.wait_for("waiting 10ms before retrying");
     assert!(line.contains("authentication failed: invalid token"), "{line}");
     for _ in 0..3 {
@@ -229,8 +243,7 @@ fn a_wrong_token_is_tried_again_if_it_shall() {
     assert_eq!(client.end().status, Some(0));
 }
 
-#[test]
-fn a_port_in_use_is_an_error() {
+pub(crate) fn a_port_in_use_is_an_error(driver: Driver) {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let (ip, port) = (address.ip().to_string(), address.port().to_string());
@@ -239,32 +252,30 @@ fn a_port_in_use_is_an_error() {
         &["server", "-H", &ip, "-P", &port][..],
         &["client", "-s", &ip, "-p", &port, "-i", "-u", "ws://127.0.0.1:1"],
     ] {
-        let ended = LinkSocks::start(args, &[]).end();
+        let ended = LinkSocks::start(driver, args, &[]).end();
         assert_eq!(ended.status, Some(1), "{}", ended.stdout);
         assert!(ended.stdout.contains(&expected), "{}", ended.stdout);
     }
 }
 
-#[test]
-fn a_client_without_server_retries_until_it_is_stopped() {
+pub(crate) fn a_client_without_server_retries_until_it_is_stopped(driver: Driver) {
     // Nobody listens there, and the system gives it to nobody.
     let url = "ws://127.0.0.1:1";
-    let mut client = LinkSocks::start(&["client", "-p", "0", "-u", url], &[]);
+    let mut client = LinkSocks::start(driver, &["client", "-p", "0", "-u", url], &[]);
     let line = client.wait_for("Connection error, waiting ");
     assert!(line.contains(" WRN ") && line.contains("before retrying error="), "{line}");
     assert!(line.contains("connection refused"), "{line}");
     client.signal("TERM");
     assert_eq!(client.end().status, Some(0));
 
-    let once = LinkSocks::start(&["client", "-p", "0", "-R", "-u", url], &[]).end();
+    let once = LinkSocks::start(driver, &["client", "-p", "0", "-R", "-u", url], &[]).end();
     assert_eq!(once.status, Some(1), "{}", once.stdout);
     assert!(once.stdout.contains(" FTL Exit due to error: "), "{}", once.stdout);
 }
 
-#[test]
-fn a_second_signal_resets_connections_instead_of_waiting_for_them() {
-    let (_server, url) = server(&["-t", "t"]);
-    let (mut client, socks) = client(&["-t", "t", "-u", &url]);
+pub(crate) fn a_second_signal_resets_connections_instead_of_waiting_for_them(driver: Driver) {
+    let (_server, url) = server(driver, &["-t", "t"]);
+    let (mut client, socks) = client(driver, &["-t", "t", "-u", &url]);
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = target.local_addr().unwrap().port().to_be_bytes();
     let mut open = TcpStream::connect(socks).unwrap();
