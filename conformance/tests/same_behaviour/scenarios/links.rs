@@ -1,9 +1,9 @@
 //! Links: how they come about, how many there are, and what happens when one is lost.
 
-use conformance::certificates::self_signed;
 use std::thread;
 use std::time::Duration;
 
+use conformance::certificates::Authority;
 use driver_core::embed::{ClientTls, ServerTls};
 use linksocks_sansio::error::{LinkError, StopReason};
 use linksocks_sansio::{Event, ServerConfig, ServerUrl};
@@ -31,12 +31,13 @@ pub(super) fn login_in_band(stage: &mut Stage) -> Outcome {
 }
 
 pub(super) fn tls(stage: &mut Stage) -> Outcome {
-    let identity = self_signed("127.0.0.1");
+    let authority = Authority::new();
+    let identity = authority.issue("127.0.0.1");
     let tls = ServerTls::from_pem(identity.chain.as_bytes(), identity.key.as_bytes())?;
     let server = stage.server("server", ServerConfig::forward(token(TOKEN)?)?, Some(tls))?;
     let mut config = client_config(server.handle.local_addr(), TOKEN)?;
     config.server = ServerUrl::parse(&format!("wss://{}", server.handle.local_addr()))?;
-    let trust = ClientTls::new().ca_pem(identity.chain.as_bytes())?;
+    let trust = ClientTls::new().ca_pem(authority.pem.as_bytes())?;
     let client = stage.start_client("client", config, trust)?;
     wait(client.handle.ready())?;
     Channel::new("swap", Way::Socks(client.socks()?), SWAP, SWAP).run(stage)
