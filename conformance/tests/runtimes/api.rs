@@ -1,6 +1,6 @@
 //! The HTTP API of a running server, with the requests that the README shows.
 
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 
 use driver_core::embed::{Client, ClientHandle, Server, ServerHandle};
 use driver_core::runtime::Runtime;
@@ -12,7 +12,7 @@ use linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::common::{ANY_PORT, patient, serve_echo};
+use crate::common::{ANY_PORT, patient, reserved, serve_echo};
 
 scenarios! {
     tokens_come_and_go_as_the_readme_says,
@@ -76,8 +76,8 @@ async fn tokens_come_and_go_as_the_readme_says<R: Runtime>(runtime: R) {
     let [reverse, connector, status, removal] = &requests[..] else { panic!("{requests:?}") };
     let server = server(&runtime).await;
     let address = server.local_addr();
-    // A port that nobody has now.
-    let port = StdListener::bind(ANY_PORT).unwrap().local_addr().unwrap().port();
+    let (_port, free) = reserved();
+    let port = free.port();
     let body = reverse.2.replace("9870", &port.to_string());
     let added = call(address, &reverse.0, &reverse.1, &body).await;
     assert_eq!(added, format!("{{\"success\":true,\"token\":\"my_token\",\"port\":{port}}}\n"));

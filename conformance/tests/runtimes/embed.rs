@@ -13,7 +13,7 @@ use linksocks_sansio::{ClientConfig, Event, ServerConfig, ServerUrl, Stats, Toke
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::common::{ANY_PORT, PATIENCE, patient, pattern, serve_echo};
+use crate::common::{ANY_PORT, PATIENCE, patient, pattern, reserved, serve_echo};
 
 scenarios! {
     socks_carries_both_directions_to_their_end,
@@ -28,9 +28,9 @@ scenarios! {
     dropping_the_handles_ends_both,
 }
 
-async fn server<R: Runtime>(runtime: &R) -> ServerHandle {
+async fn server<R: Runtime>(runtime: &R, address: SocketAddr) -> ServerHandle {
     let config = ServerConfig::forward(Token::new("secret").unwrap()).unwrap();
-    Server::builder(config).bind(ANY_PORT).start(runtime.clone()).await.unwrap()
+    Server::builder(config).bind(address).start(runtime.clone()).await.unwrap()
 }
 
 fn client_config(server: SocketAddr, token: &str) -> ClientConfig {
@@ -41,8 +41,18 @@ fn client_config(server: SocketAddr, token: &str) -> ClientConfig {
 }
 
 async fn pair<R: Runtime>(runtime: &R) -> (ServerHandle, ClientHandle) {
-    let server = server(runtime).await;
-    let config = client_config(server.local_addr(), "secret");
+    pair_at(runtime, ANY_PORT, ANY_PORT).await
+}
+
+/// A server at `front`, and its client with the SOCKS port at `proxy`.
+async fn pair_at<R: Runtime>(
+    runtime: &R,
+    front: SocketAddr,
+    proxy: SocketAddr,
+) -> (ServerHandle, ClientHandle) {
+    let server = server(runtime, front).await;
+    let mut config = client_config(server.local_addr(), "secret");
+    config.listen = Some(proxy);
     let client = Client::builder(config).start(runtime.clone()).await.unwrap();
     patient(client.ready()).await.unwrap();
     (server, client)
@@ -104,9 +114,8 @@ async fn socks_carries_both_directions_to_their_end<R: Runtime>(runtime: R) {
 async fn socks_says_that_a_target_is_not_reached<R: Runtime>(runtime: R) {
     let (_server, client) = pair(&runtime).await;
     let proxy = client.local_addr().unwrap();
-    let (listener, target) = target().await;
-    drop(listener);
-    assert_eq!(socks_connect(proxy, "127.0.0.1", target.port).await.1, 4, "host unreachable");
+    let (_socket, target) = reserved();
+    assert_eq!(socks_connect(proxy, "127.0.0.1", target.port()).await.1, 4, "host unreachable");
 }
 
 async fn many_channels_at_once_don_t_mix<R: Runtime>(runtime: R) {
@@ -155,19 +164,18 @@ async fn an_abandoned_stream_is_a_reset_for_the_target_and_the_reverse<R: Runtim
 
 async fn open_fails_with_the_cause<R: Runtime>(runtime: R) {
     let (_server, client) = pair(&runtime).await;
-    let (listener, target) = target().await;
-    drop(listener);
-    let error = patient(client.open(target.clone())).await.unwrap_err();
+    let (_socket, target) = reserved();
+    let error = patient(client.open(target.into())).await.unwrap_err();
     assert!(matches!(&error, OpenError::Connect(_)), "{error:?}");
     assert!(error.to_string().contains("refused"), "{error}");
 
     patient(client.shutdown(Duration::ZERO)).await;
-    let error = patient(client.open(target)).await.unwrap_err();
+    let error = patient(client.open(target.into())).await.unwrap_err();
     assert_eq!(error, OpenError::Stopped(StopReason::Shutdown));
 }
 
 async fn a_wrong_token_stops_the_client_with_the_reason<R: Runtime>(runtime: R) {
-    let server = server(&runtime).await;
+    let server = server(&runtime, ANY_PORT).await;
     let config = client_config(server.local_addr(), "wrong");
     let client = Client::builder(config).start(runtime.clone()).await.unwrap();
     let reason = patient(client.ready()).await.unwrap_err();
@@ -179,7 +187,7 @@ async fn a_wrong_token_stops_the_client_with_the_reason<R: Runtime>(runtime: R) 
 }
 
 async fn a_taken_socks_port_stops_the_client_with_the_reason<R: Runtime>(runtime: R) {
-    let server = server(&runtime).await;
+    let server = server(&runtime, ANY_PORT).await;
     let taken = TcpListener::bind(ANY_PORT).await.unwrap();
     let mut config = client_config(server.local_addr(), "secret");
     config.listen = Some(taken.local_addr().unwrap());
@@ -189,9 +197,9 @@ async fn a_taken_socks_port_stops_the_client_with_the_reason<R: Runtime>(runtime
 }
 
 async fn shutdown_lets_channels_finish_and_frees_the_port<R: Runtime>(runtime: R) {
-    let (server, client) = pair(&runtime).await;
+    let (_port, proxy) = reserved();
+    let (server, client) = pair_at(&runtime, ANY_PORT, proxy).await;
     let mut events = server.events();
-    let proxy = client.local_addr().unwrap();
     let (mut stream, mut target) = channel(&client).await;
     let finish = async {
         // New ones are refused meanwhile.
@@ -216,9 +224,9 @@ async fn shutdown_lets_channels_finish_and_frees_the_port<R: Runtime>(runtime: R
 }
 
 async fn dropping_the_handles_ends_both<R: Runtime>(runtime: R) {
-    let (server, client) = pair(&runtime).await;
+    let ((_port, proxy), (_other_port, front)) = (reserved(), reserved());
+    let (server, client) = pair_at(&runtime, front, proxy).await;
     let (mut stream, _target) = channel(&client).await;
-    let (proxy, front) = (client.local_addr().unwrap(), server.local_addr());
     drop(client);
     let error = patient(stream.read(&mut [0; 1])).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);

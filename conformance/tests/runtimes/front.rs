@@ -10,7 +10,7 @@ use linksocks_sansio::{ServerConfig, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::common::{ANY_PORT, patient};
+use crate::common::{ANY_PORT, patient, reserved};
 
 scenarios! {
     people_and_strangers_get_an_answer,
@@ -186,8 +186,9 @@ async fn an_upgrade_becomes_a_link<R: Runtime>(runtime: R) {
 }
 
 async fn shutdown_closes_links_and_port<R: Runtime>(runtime: R) {
-    let server = server(&runtime).await;
-    let address = server.local_addr();
+    let (_port, address) = reserved();
+    let config = ServerConfig::forward(Token::new(TOKEN).unwrap()).unwrap();
+    let server = Server::builder(config.clone()).bind(address).start(runtime.clone()).await.unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(upgrade(&path(), ("", "")).as_bytes()).await.unwrap();
     head(&mut stream).await;
@@ -207,7 +208,6 @@ async fn shutdown_closes_links_and_port<R: Runtime>(runtime: R) {
     assert_eq!(reason, StopReason::Shutdown);
     assert!(TcpStream::connect(address).await.is_err());
     // The port is free for the next one.
-    let config = ServerConfig::forward(Token::new(TOKEN).unwrap()).unwrap();
     drop(idle);
     Server::builder(config).bind(address).start(runtime.clone()).await.unwrap();
 }

@@ -10,7 +10,7 @@ use linksocks_sansio::Input;
 use linksocks_sansio::error::SocketError;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::common::{ANY_PORT, Ids, Reports, patient};
+use crate::common::{ANY_PORT, Ids, Reports, patient, reserved};
 
 scenarios! {
     connections_are_accepted_within_credit,
@@ -56,8 +56,9 @@ impl<S: Send + 'static> Rig<S> {
 }
 
 async fn connections_are_accepted_within_credit<R: Runtime>(runtime: R) {
-    let mut rig = Rig::new(&runtime, ANY_PORT);
-    let address = rig.opened().await;
+    let (_port, address) = reserved();
+    let mut rig = Rig::new(&runtime, address);
+    assert_eq!(rig.opened().await, address);
     let mut applications = Vec::new();
     for _ in 0..5 {
         applications.push(TcpStream::connect(address).await.unwrap());
@@ -86,7 +87,7 @@ async fn a_quiet_connection_is_asked_after_soon<R: Runtime>(runtime: R) {
     let _accepted = patient(rig.accepted.next()).await.unwrap();
     let application = application.local_addr().unwrap();
     assert!(matches!(patient(keepalive(address, application)).await, Some(1..=15)));
-    assert_eq!(patient(keepalive(application, address)).await, None, "not that of the kernel's own accord");
+    assert_eq!(patient(keepalive(application, address)).await, None, "the kernel does not on its own");
 }
 
 /// In how many seconds the kernel will ask whether `peer` is still there; `None` if it never will.

@@ -10,17 +10,15 @@
 macro_rules! scenarios {
     ($($(#[$meta:meta])* $test:ident $(on $two:ident threads)? $(in $paused:ident time)?,)*) => {
         pub fn trials<R: driver_core::runtime::Runtime>(suite: &crate::Suite<R>) -> Vec<libtest_mimic::Trial> {
-            let mut trials = Vec::new();
-            $(
+            Vec::from([$(
                 $(#[$meta])*
-                trials.push(suite.trial(
+                suite.trial(
                     module_path!(),
                     stringify!($test),
                     scenarios!(@applications $($two)? $($paused)?),
                     $test,
-                ));
-            )*
-            trials
+                ),
+            )*])
         }
     };
     (@applications) => { crate::Applications::OneThread };

@@ -11,7 +11,7 @@ use linksocks_sansio::{ClientConfig, Credentials, LinkProxy, ServerConfig, Serve
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::common::{ANY_PORT, patient, pattern, serve_echo};
+use crate::common::{ANY_PORT, patient, pattern, reserved, serve_echo};
 
 scenarios! {
     connect_is_a_tunnel_to_its_target,
@@ -130,12 +130,7 @@ async fn one_connection_carries_requests_to_several_targets<R: Runtime>(runtime:
         let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nd\r\n{body}\r\n0\r\n\r\n");
         assert_eq!(read(&mut stream, answer.len()).await, answer);
     }
-    let (listener, refused) = {
-        let listener = TcpListener::bind(ANY_PORT).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        (listener, address)
-    };
-    drop(listener);
+    let (_socket, refused) = reserved();
     stream.write_all(format!("GET http://{refused}/ HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
     let mut rest = String::new();
     patient(stream.read_to_string(&mut rest)).await.unwrap();
@@ -192,7 +187,7 @@ async fn a_server_reaches_its_targets_through_a_proxy<R: Runtime>(runtime: R) {
         received.unwrap();
         assert!(answer == data, "through {proxy}");
 
-        let unused = TcpListener::bind(ANY_PORT).await.unwrap().local_addr().unwrap();
+        let (_socket, unused) = reserved();
         let error = patient(client.open(unused.into())).await.unwrap_err();
         let text = error.to_string();
         assert!(

@@ -12,7 +12,7 @@ use linksocks_sansio::io::ReadCredit;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::common::{ANY_PORT, Ids, PATIENCE, Reports, connected, patient, pattern};
+use crate::common::{ANY_PORT, Ids, PATIENCE, Reports, connected, patient, pattern, reserved};
 
 scenarios! {
     a_close_delivers_everything_although_input_is_unread,
@@ -260,7 +260,7 @@ async fn connecting_and_failing_to_connect<R: Runtime>(runtime: R) {
     let listener = TcpListener::bind(ANY_PORT).await.unwrap();
     let address = listener.local_addr().unwrap();
     let socket = Ids::new().socket;
-    let connect = |early: Option<StreamCommand>| {
+    let connect = |address, early: Option<StreamCommand>| {
         let (inbox, reports) = Reports::new();
         let (commands, receiver) = unbounded();
         if let Some(command) = early {
@@ -271,7 +271,7 @@ async fn connecting_and_failing_to_connect<R: Runtime>(runtime: R) {
         (commands, reports)
     };
 
-    let (commands, mut reports) = connect(None);
+    let (commands, mut reports) = connect(address, None);
     let (mut application, _) = patient(listener.accept()).await.unwrap();
     application.write_all(b"hello").await.unwrap();
     reports.expect("SocketOpened", |input| matches!(input, Input::SocketOpened { .. }).then_some(())).await;
@@ -279,12 +279,12 @@ async fn connecting_and_failing_to_connect<R: Runtime>(runtime: R) {
     drop(commands);
 
     // A reset cancels: nothing is opened.
-    let (_commands, mut reports) = connect(Some(StreamCommand::Reset));
+    let (_commands, mut reports) = connect(address, Some(StreamCommand::Reset));
     reports.closed().await;
     assert!(reports.next().await.is_none());
 
-    drop(listener);
-    let (_commands, mut reports) = connect(None);
+    let (_socket, refused) = reserved();
+    let (_commands, mut reports) = connect(refused, None);
     assert_eq!(failure(&mut reports).await, SocketError::Refused);
 }
 

@@ -14,13 +14,23 @@ use linksocks_sansio::{
     Action, ClientConfig, ClientEngine, Engine, Input, LinkId, ListenerId, Output, ServerUrl, SocketId, Token,
 };
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Longer than anything takes; only a failing test waits for it.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Port 0 of the loopback interface.
 pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// An address where nobody listens. As long as the socket is there the system gives the port to nobody,
+/// but who asks for it can listen there.
+pub fn reserved() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(ANY_PORT).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
 
 /// Sends back to everyone what they send.
 pub async fn serve_echo(listener: TcpListener) {
