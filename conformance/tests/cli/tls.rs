@@ -1,4 +1,4 @@
-//! The commands over TLS: its flags, its variables, and what it says when something is wrong.
+//! The commands over TLS: their flags, their variables, and what they say when something is wrong.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -46,7 +46,7 @@ impl Runtime {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tokio => "tokio",
-            Self::AsyncStd => "async_std",
+            Self::AsyncStd => "async-std",
             Self::Smol => "smol",
         }
     }
