@@ -1,4 +1,4 @@
-//! The commands, as people and scripts use it.
+//! The commands, as people and scripts use them.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
