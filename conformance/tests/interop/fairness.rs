@@ -27,7 +27,7 @@ const FILL_TIMEOUT: Duration = Duration::from_secs(8);
 /// Throughput is measured so long, so many times in a row: once it has to be seen, because other programs of this machine
 /// take their share, too.
 const WINDOW: Duration = Duration::from_millis(1500);
-const WINDOWS_BEFORE: usize = 4;
+const WINDOWS_BEFORE: usize = 3;
 const WINDOWS_DURING: usize = 12;
 
 pub(crate) fn an_application_that_never_reads_stalls_nobody_else(network: &mut Network) -> TestResult {

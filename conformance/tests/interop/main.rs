@@ -25,6 +25,7 @@ use std::env;
 use std::net::{Ipv6Addr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
+use std::sync::{PoisonError, RwLock};
 
 use conformance::interop::{Options, Program, Tunnel};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -33,6 +34,20 @@ type TestResult = Result<(), Failed>;
 
 /// Trials at once, unless the command line says otherwise: most of their time is the start and the timers of programs.
 const TEST_THREADS: usize = 3;
+
+/// What a trial holds of this machine: some of it, or all of it.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Runs a trial beside others, or alone if it `measures` how fast something is.
+fn on_this_machine(measures: bool, run: impl FnOnce() -> TestResult) -> TestResult {
+    if measures {
+        let _all = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+        run()
+    } else {
+        let _some = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        run()
+    }
+}
 
 /// Who is the client and who is the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +215,8 @@ fn main() -> ExitCode {
         .map(|(case, pairing)| {
             let name = format!("{}_to_{}::{}", pairing.client.name(), pairing.server.name(), case.name);
             let ignored = ignore_real && pairing.needs_real() || no_ipv6 && case.name.contains("ipv6");
-            Trial::test(name, move || run(case, pairing)).with_ignored_flag(ignored)
+            Trial::test(name, move || on_this_machine(false, || run(case, pairing)))
+                .with_ignored_flag(ignored)
         })
         .chain(network::trials(control, ignore_real))
         .collect();

@@ -7,13 +7,15 @@ use conformance::interop::matrix::{Case, Cell, Fault, Outcome};
 use conformance::interop::{Cast, Layout, Mode, Network, Program};
 use libtest_mimic::{Failed, Trial};
 
-use crate::{TestResult, failover, fairness, release, server_first};
+use crate::{TestResult, failover, fairness, on_this_machine, release, server_first};
 
 /// One behaviour of networks, and which casts promise it.
 struct NetworkCase {
     name: &'static str,
     promise: fn(Cast) -> bool,
     layout: Layout,
+    /// Whether it measures how fast something is.
+    measures: bool,
     run: fn(&mut Network) -> TestResult,
 }
 
@@ -41,24 +43,28 @@ const CASES: &[NetworkCase] = &[
         name: "a_hundred_targets_speak_first",
         promise: speaks_first,
         layout: Layout::DEFAULT,
+        measures: false,
         run: server_first::a_hundred_targets_speak_first,
     },
     NetworkCase {
         name: "lost_providers_are_passed_over",
         promise: shares_providers,
         layout: Layout { providers: 3, ..Layout::DEFAULT },
+        measures: false,
         run: failover::lost_providers_are_passed_over,
     },
     NetworkCase {
         name: "an_application_that_never_reads_stalls_nobody_else",
         promise: shares_server,
         layout: Layout { clients: 3, ..Layout::DEFAULT },
+        measures: true,
         run: fairness::an_application_that_never_reads_stalls_nobody_else,
     },
     NetworkCase {
         name: "a_connector_that_never_reads_stalls_nobody_else",
         promise: shares_server,
         layout: Layout { clients: 3, ..Layout::DEFAULT },
+        measures: true,
         run: fairness::a_connector_that_never_reads_stalls_nobody_else,
     },
     NetworkCase {
@@ -66,6 +72,7 @@ const CASES: &[NetworkCase] = &[
         promise: |cast| has_connectors(cast) && our_server(cast),
         // With a session, the server could not know that nobody comes back.
         layout: Layout { without_sessions: true, ..Layout::DEFAULT },
+        measures: false,
         run: release::targets_of_a_killed_connector_are_released,
     },
 ];
@@ -109,13 +116,15 @@ pub(crate) fn trials(control: bool, ignore_real: bool) -> Vec<Trial> {
         .chain(OTHER_DRIVER)
         .collect();
     let ignored = |cast: Cast| ignore_real && cast.has(REAL);
-    let cells = Cell::all(&casts, &Case::ALL)
-        .into_iter()
-        .map(|cell| Trial::test(cell.to_string(), move || ask(cell)).with_ignored_flag(ignored(cell.cast)));
+    let cells = Cell::all(&casts, &Case::ALL).into_iter().map(|cell| {
+        Trial::test(cell.to_string(), move || on_this_machine(false, || ask(cell)))
+            .with_ignored_flag(ignored(cell.cast))
+    });
     let networks = CASES.iter().flat_map(|case| {
         casts.iter().copied().filter(move |&cast| (case.promise)(cast)).map(move |cast| {
             let name = format!("{}::{}::{}", cast.mode().name(), cast.name(), case.name);
-            Trial::test(name, move || run(case, cast)).with_ignored_flag(ignored(cast))
+            Trial::test(name, move || on_this_machine(case.measures, || run(case, cast)))
+                .with_ignored_flag(ignored(cast))
         })
     });
     cells.chain(networks).collect()
