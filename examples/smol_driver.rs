@@ -167,3 +167,8 @@ fn attempt<T>(
         }
     }
 }
+
+/// Compiles the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/bring-your-own-runtime.md")]
+struct Guide;
