@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use async_global_executor::GlobalExecutorConfig;
 use async_signal::{Signal, Signals};
 use driver_async_std::AsyncStdRuntime;
-use futures_util::StreamExt as _;
+use futures_lite::StreamExt as _;
 
 fn main() -> ExitCode {
     driver_core::cli::exit(run())
