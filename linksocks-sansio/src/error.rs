@@ -32,6 +32,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::accounts::Exhausted;
+
 pub use crate::dial::UpstreamError;
 use crate::socks5::TargetError;
 use crate::token::TokenError;
@@ -240,8 +242,11 @@ pub enum ChannelError {
     #[error("duplicate channel")]
     Duplicate,
     /// A limit is reached.
-    #[error("too many channels")]
-    TooMany,
+    #[error(transparent)]
+    Limit(#[from] Exhausted),
+    /// Whoever would have to be asked does not even take what it was asked before.
+    #[error("the provider takes no more requests")]
+    Congested,
     /// The other side did not answer the Connect in time.
     #[error("no connect response within {} s", .0.as_secs())]
     ResponseTimeout(Duration),
@@ -287,12 +292,15 @@ pub enum ChannelError {
 }
 
 impl ChannelError {
-    /// What the other side is told: where our proxy is, is not for it.
+    /// What the other side is told: where our proxy is, and what others use, is not for it.
     pub(crate) fn for_peer(&self) -> String {
-        if let Self::Upstream { target, error: UpstreamError::Unreachable { error, .. } } = self {
-            return format!("dial tcp {target} via proxy: connect to the proxy: {error}");
+        match self {
+            Self::Upstream { target, error: UpstreamError::Unreachable { error, .. } } => {
+                format!("dial tcp {target} via proxy: connect to the proxy: {error}")
+            }
+            Self::Limit(Exhausted { resource, .. }) => format!("too many {resource}"),
+            _ => self.to_string(),
         }
-        self.to_string()
     }
 }
 
@@ -336,8 +344,11 @@ pub enum OpenError {
     #[error("can't bind a socket for datagrams: {0}")]
     Bind(SocketError),
     /// A limit is reached.
-    #[error("too many connections")]
-    TooMany,
+    #[error(transparent)]
+    Limit(#[from] Exhausted),
+    /// The other side does not even take what it was asked before.
+    #[error("the other side takes no more requests")]
+    Congested,
     /// This engine opens no channels.
     #[error("this peer opens no channels")]
     Unsupported,

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::accounts::Exhausted;
 use crate::error::{ChannelError, LinkError, SessionError, SocketError};
 use crate::ids::{LinkId, SocketId};
 use crate::io::ChannelRef;
@@ -234,6 +235,8 @@ pub enum Event {
         /// The link.
         link: LinkId,
     },
+    /// Somebody got nothing more, because a limit is reached. Told once, until use has become clearly less.
+    LimitReached(Exhausted),
     /// A SOCKS request ended before it had a channel.
     SocksFailed {
         /// The socket.

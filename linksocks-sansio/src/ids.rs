@@ -75,9 +75,15 @@ arena_id!(
     "association"
 );
 
-/// A token of a server, never reused; a client has one only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct TokenId(pub(crate) u64);
+/// A token of a server, never reused; a client has one only. It says nothing of the token itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenId(pub(crate) u64);
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "token{}", self.0)
+    }
+}
 
 /// Gives ids a number, for maps and logs of a driver.
 macro_rules! numbered {

@@ -93,6 +93,7 @@
 //! channel with an error (a datagram is dropped), and nothing is compressed.
 
 pub mod access;
+mod accounts;
 mod arena;
 mod backoff;
 mod channel;
@@ -120,13 +121,14 @@ mod url;
 mod waiting;
 pub mod wire;
 
+pub use accounts::{Account, Exhausted, Resource};
 pub use client::ClientEngine;
 pub use config::{ClientConfig, ServerConfig};
 pub use dial::{LinkProxy, ProxyBypass, ProxyRules, UpstreamProxy};
 pub use error::ConfigError;
 pub use event::Event;
 pub use header::RequestHeader;
-pub use ids::{ChannelId, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket};
+pub use ids::{ChannelId, InstanceId, LinkId, ListenerId, QueryId, SocketId, Ticket, TokenId};
 pub use io::{Action, Command, Engine, Input, Output, ReadBuf};
 pub use secret::{Credentials, Token, TokenDigest};
 pub use server::ServerEngine;

@@ -56,6 +56,9 @@ pub struct Stats {
     pub datagrams_dropped: u64,
     /// Total of bytes copied between buffers on the way from a socket to a link.
     pub copied_bytes: u64,
+    /// Total of requests that got nothing, because a limit was reached; see
+    /// [`Event::LimitReached`](crate::Event::LimitReached).
+    pub refusals: u64,
     /// Total of messages ignored.
     pub messages_ignored: u64,
 }

@@ -99,7 +99,8 @@ pub(crate) fn describe(
         | Event::PeerLog { .. }
         | Event::MessageIgnored { .. }
         | Event::ReceivePaused { .. }
-        | Event::ReceiveResumed { .. } => return None,
+        | Event::ReceiveResumed { .. }
+        | Event::LimitReached(_) => return None,
         Event::SocksFailed { socket, reason } => (Subject::Socket(*socket), format!("failed: {reason}")),
         Event::ChannelOpened { channel, target } => {
             (Subject::Channel(channel.id), format!("opened to {target}"))

@@ -4,9 +4,9 @@ use std::fmt;
 
 use futures_core::Stream;
 use futures_util::StreamExt as _;
-use linksocks_sansio::Event;
 use linksocks_sansio::error::LinkError;
 use linksocks_sansio::event::ClientKind;
+use linksocks_sansio::{Event, Exhausted};
 use tracing::{debug, error, info, trace, warn};
 
 use super::log::GoDuration;
@@ -129,6 +129,9 @@ pub(super) fn log(side: Side, event: &Event) {
             _ => debug!(%link, message, "Message from the server"),
         },
         Event::MessageIgnored { link, reason } => debug!(%link, reason, "Message ignored"),
+        Event::LimitReached(Exhausted { resource, account, limit }) => {
+            warn!(%resource, %account, limit, "Limit reached");
+        }
         Event::ReceivePaused { link } => debug!(%link, "Receive budget full, reading paused"),
         Event::ReceiveResumed { link } => debug!(%link, "Reading resumed"),
         Event::SocksFailed { socket, reason } => {

@@ -8,6 +8,7 @@ mod names;
 mod outbound;
 mod shrink;
 mod udp;
+mod window;
 
 use std::time::Instant;
 
@@ -20,10 +21,11 @@ pub(crate) use names::{Addresses, Answer, Names, lifetime};
 pub(crate) use outbound::{Next, Outbound, OutboundEnd, ReadPacer, Sealed};
 pub(crate) use shrink::Shrink;
 pub(crate) use udp::{Application, Association, AssociationPhase, DatagramQueue, Local, Port, Sender};
+pub(crate) use window::{Consumed, GrantedWindow};
 
 use crate::dial::DialKey;
 use crate::error::ChannelError;
-use crate::ids::{AssociationKey, ChannelId, ChannelKey, LinkId, SocketId, Ticket};
+use crate::ids::{AssociationKey, ChannelId, ChannelKey, LinkId, SocketId, Ticket, TokenId};
 use crate::io::ChannelRef;
 use crate::link::Extensions;
 use crate::socks5::TargetAddr;
@@ -78,6 +80,8 @@ pub(crate) enum Side {
 pub(crate) struct Channel {
     pub(crate) link: LinkId,
     pub(crate) id: ChannelId,
+    /// Of the client that it belongs to.
+    pub(crate) token: TokenId,
     pub(crate) side: Side,
     pub(crate) target: TargetAddr,
     pub(crate) phase: Phase,
@@ -146,90 +150,9 @@ impl Channel {
     }
 }
 
-/// The receiving end of a channel's credit window.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct GrantedWindow {
-    window: usize,
-    /// What the peer may still send; negative after a message that was longer than the window.
-    left: i64,
-    /// What has been taken out of the queue and not been returned to the peer yet.
-    unreturned: usize,
-}
-
-impl GrantedWindow {
-    pub(crate) fn new(window: u32) -> Self {
-        Self { window: window as usize, left: i64::from(window), unreturned: 0 }
-    }
-
-    /// Charges a message of `length` bytes, or says that it exceeds the window.
-    pub(crate) fn on_received(&mut self, length: usize) -> Result<(), WindowExceeded> {
-        let (length, window) = (as_i64(length), as_i64(self.window));
-        if !fits(length, self.left, window) {
-            return Err(WindowExceeded);
-        }
-        self.left -= length;
-        Ok(())
-    }
-
-    /// `bytes` no longer wait. Returns what is to be granted once half of the window is used.
-    pub(crate) fn on_consumed(&mut self, bytes: usize) -> Option<u32> {
-        self.unreturned += bytes;
-        if self.unreturned < self.window / 2 || self.unreturned == 0 {
-            return None;
-        }
-        let bytes = std::mem::take(&mut self.unreturned);
-        self.left += as_i64(bytes);
-        u32::try_from(bytes).ok()
-    }
-}
-
-/// Whether a message may be sent while so much is `left` of a window. One that is forwarded as it came
-/// may be longer than the window of the next hop: it may go when most of that is free, which it is at
-/// the latest when nothing waits at the receiver.
-pub(crate) fn fits(length: i64, left: i64, window: i64) -> bool {
-    length <= left || left > window / 2
-}
-
-fn as_i64(bytes: usize) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-/// The peer sent more than it was allowed to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WindowExceeded;
-
 /// Bytes and EOF that an application sent before its channel was open.
 #[derive(Debug, Default)]
 pub(crate) struct EarlyInput {
     pub(crate) bytes: BytesMut,
     pub(crate) eof: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{GrantedWindow, WindowExceeded};
-
-    #[test]
-    fn credit_is_returned_at_half_of_the_window() {
-        let mut window = GrantedWindow::new(100);
-        assert_eq!(window.on_received(60), Ok(()));
-        assert_eq!(window.on_received(41), Err(WindowExceeded));
-        assert_eq!(window.on_consumed(49), None);
-        assert_eq!(window.on_consumed(1), Some(50));
-        assert_eq!(window.on_received(90), Ok(()));
-        assert_eq!(window.on_received(1), Err(WindowExceeded));
-    }
-
-    #[test]
-    fn a_message_longer_than_the_window_may_come_while_most_of_it_is_free() {
-        let mut window = GrantedWindow::new(100);
-        assert_eq!(window.on_received(50), Ok(()));
-        assert_eq!(window.on_received(1000), Err(WindowExceeded));
-        assert_eq!(window.on_consumed(50), Some(50));
-        assert_eq!(window.on_received(49), Ok(()));
-        assert_eq!(window.on_received(1000), Ok(()));
-        assert_eq!(window.on_received(1), Err(WindowExceeded));
-        assert_eq!(window.on_consumed(1049), Some(1049));
-        assert_eq!(window.on_received(100), Ok(()));
-    }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::batch::{Batch, BatchRules};
-use super::{Batcher, Shrink, as_i64, fits};
+use super::window::SendWindow;
+use super::{Batcher, Shrink};
 use crate::config::{BatchingMode, Limits};
 use crate::ids::ChannelId;
 use crate::io::ReadCredit;
@@ -43,19 +44,6 @@ pub(crate) struct Sealed {
     pub(crate) carried: usize,
 }
 
-/// The sending end of a channel's credit window.
-#[derive(Clone, Copy, Debug)]
-struct Credit {
-    left: i64,
-    window: i64,
-}
-
-impl Credit {
-    fn allows(self, length: usize) -> bool {
-        fits(as_i64(length), self.left, self.window)
-    }
-}
-
 /// Data messages of a channel, and the end behind them.
 #[derive(Debug)]
 pub(crate) struct Outbound {
@@ -72,7 +60,7 @@ pub(crate) struct Outbound {
     end: Option<OutboundEnd>,
     /// What may be sent, in whole messages: as the peer lets us, or, without the window extension,
     /// as [`Self::limit`] says. `None`: anything.
-    credit: Option<Credit>,
+    credit: Option<SendWindow>,
     pub(crate) turn: Turn,
 }
 
@@ -87,7 +75,7 @@ impl Outbound {
             shrink: Shrink::default(),
             bytes: 0,
             end: None,
-            credit: window.map(|window| Credit { left: window.into(), window: window.into() }),
+            credit: window.map(SendWindow::new),
             turn: Turn::default(),
         }
     }
@@ -255,7 +243,7 @@ impl Outbound {
         }
         self.bytes -= sealed.message.len();
         if let Some(credit) = &mut self.credit {
-            credit.left -= as_i64(sealed.message.len());
+            credit.on_sent(sealed.message.len());
         }
         Some(Next::Data(sealed))
     }
@@ -263,13 +251,18 @@ impl Outbound {
     /// The peer lets us send more. Nothing without the window extension.
     pub(crate) fn add_credit(&mut self, bytes: u32) {
         if let Some(credit) = &mut self.credit {
-            credit.left = credit.left.saturating_add(bytes.into());
+            credit.on_granted(bytes);
         }
+    }
+
+    /// The longest message that the receiver's window has room for twice.
+    pub(crate) fn longest_message(&self) -> usize {
+        self.credit.map_or(usize::MAX, |credit| credit.longest_message())
     }
 
     /// Lets no more than `bytes` leave until [`Self::lift_limit`]. Without the window extension.
     pub(crate) fn limit(&mut self, bytes: u32) {
-        self.credit = Some(Credit { left: bytes.into(), window: i64::MAX });
+        self.credit = Some(SendWindow::once(bytes));
     }
 
     pub(crate) fn lift_limit(&mut self) {

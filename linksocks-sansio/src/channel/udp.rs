@@ -12,7 +12,7 @@ use super::{Origin, Outbound, Side};
 use crate::access::AccessRules;
 use crate::config::Limits;
 use crate::error::ChannelError;
-use crate::ids::{AssociationKey, ChannelId, LinkId, SocketId};
+use crate::ids::{AssociationKey, ChannelId, LinkId, SocketId, TokenId};
 use crate::io::ChannelRef;
 use crate::socks5::Reply;
 
@@ -26,6 +26,8 @@ const WINDOW: usize = 64;
 pub(crate) struct Association {
     pub(crate) link: LinkId,
     pub(crate) id: ChannelId,
+    /// Of the client that it belongs to.
+    pub(crate) token: TokenId,
     pub(crate) phase: AssociationPhase,
     pub(crate) local: Local,
     /// Of whoever the association is for; besides those of the engine.

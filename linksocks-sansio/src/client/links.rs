@@ -2,6 +2,7 @@
 
 use super::ClientEngine;
 use super::route::Route;
+use crate::accounts::{Account, Payers};
 use crate::dial::DialOwner;
 use crate::error::{LinkError, LinkFailure, StopReason};
 use crate::event::Event;
@@ -26,11 +27,12 @@ impl ClientEngine {
         let mut offered = Extensions::from_config(&self.relay.config);
         // Without another link there is nothing to wait for.
         offered.session &= self.config.reconnect;
-        let link = self.relay.add_link(LinkEnd::Client { slot }, offered);
+        let link =
+            self.relay.add_link(LinkEnd::Client { slot }, offered, Payers::from_iter([Account::Everybody]));
         self.relay.tell(Event::LinkConnecting { link });
         self.relay.set_timer(Timer::LinkLogin(link), route.rest(self.relay.now));
         let (address, proxy) = (route.url().address(), self.config.proxy.choose(&route.server()).cloned());
-        let dial = self.relay.start_dial(DialOwner::Link(link), None, address, proxy);
+        let dial = self.relay.start_dial(DialOwner::Link(link), None, Payers::new(), address, proxy);
         if let Some(link) = self.relay.links.get_mut(link) {
             link.dial = Some(dial);
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{KIB, MIB};
+use crate::accounts::{Account, Resource};
 
 /// Budgets in bytes, and counts. The defaults suit a busy server; what a small machine may spend is less.
 ///
@@ -12,7 +13,7 @@ use super::{KIB, MIB};
 /// # use linksocks_sansio::{Action, Engine, Input, Output, ServerConfig, ServerEngine, Ticket, Token};
 /// let mut config = ServerConfig::forward(Token::new("secret")?)?;
 /// config.relay.limits.link_receive_budget = 4 << 20;
-/// config.relay.limits.session_log_growth = 0;
+/// config.relay.limits.memory = 64 << 20;
 /// config.relay.limits.links = 1;
 ///
 /// # let now = Instant::now();
@@ -37,6 +38,15 @@ use super::{KIB, MIB};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
+    /// Bytes that may wait in all links and channels together: half of them received ones that wait for
+    /// sockets, a quarter sent ones that are kept until the peer has them, an eighth read ahead of links, an
+    /// eighth datagrams. Beyond it each link has 64 KiB of each kind, so that all go on. See
+    /// [`Limits::for_memory`] for what else a process needs. Default 1 GiB.
+    pub memory: usize,
+    /// What of it the clients with one token may take. Default 768 MiB.
+    pub memory_per_token: usize,
+    /// What of it the clients at one address (of IPv6: one /64) may take. Default 768 MiB.
+    pub memory_per_address: usize,
     /// Received bytes of one link that may wait for sockets; each message is charged its length
     /// plus [`Limits::MESSAGE_OVERHEAD`]. While it is full, reading from the link pauses, and of what
     /// waits compressed each channel inflates one [`Limits::narrow_step`] at a time. Default 64 MiB.
@@ -56,17 +66,33 @@ pub struct Limits {
     pub read_min: usize,
     /// Channels of one link. Default 65 536.
     pub channels_per_link: usize,
+    /// Channels of one token, UDP associations among them. Default 65 536.
+    pub channels_per_token: usize,
+    /// Channels altogether. Default 131 072.
+    pub channels: usize,
     /// Connections to targets in the making for one client process. Default 1024.
     pub dials_per_client: usize,
-    /// Unanswered name lookups for one client process, given up or not: fewer than a runtime has
-    /// threads for them (tokio: 512), so that others get their turn. Default 256.
+    /// Those for all clients with one token. Default 4096.
+    pub dials_per_token: usize,
+    /// Those altogether. Default 8192.
+    pub dials: usize,
+    /// Unanswered name lookups for one client process, or SOCKS port, given up or not. Default 128.
     pub lookups_per_client: usize,
+    /// Those for all clients with one token. Default 256.
+    pub lookups_per_token: usize,
+    /// Those altogether: fewer than a runtime has threads for them (tokio: 512), so that lookups of its own
+    /// get their turn. Default 448.
+    pub lookups: usize,
     /// Links that have not authenticated yet. Default 256.
     pub unauthenticated_links: usize,
+    /// Those from one address (of IPv6: one /64). Default 64.
+    pub unauthenticated_links_per_address: usize,
     /// Links altogether. Default 16 384.
     pub links: usize,
     /// Links with one token, so that its clients leave some for others. Default 8192.
     pub links_per_token: usize,
+    /// Links from one address (of IPv6: one /64). Default 8192: many clients may be behind one address.
+    pub links_per_address: usize,
     /// Tokens of a server. Default 65 536.
     pub tokens: usize,
     /// Connector tokens that all providers with one reverse token may have added; they come on top of
@@ -87,13 +113,13 @@ pub struct Limits {
     pub udp_link_bytes: usize,
     /// Names that a UDP association remembers. Default 64.
     pub udp_names: usize,
-    /// What a link with a session may keep of sent messages that are not acknowledged. When it is
-    /// full, nothing more is sent; and the peer may take 100 ms to acknowledge. Default 4 MiB.
+    /// What a link with a session may keep, in any case, of sent messages that are not acknowledged. When it
+    /// is full, nothing more is sent; and the peer may take 100 ms to acknowledge. Default 256 KiB.
     pub session_log: usize,
-    /// What that may grow to while the log, not the link, is what stops sending. Default 32 MiB.
+    /// Received bytes that are acknowledged at once, without waiting for more. Default 1 MiB.
+    pub acknowledge_at: usize,
+    /// What that may grow to, if there is memory, while the log is what stops sending. Default 32 MiB.
     pub session_log_max: usize,
-    /// By how much the logs of all links together may have grown. Default 256 MiB.
-    pub session_log_growth: usize,
     /// Lost links of one token whose channels may wait for the client to come back; those of more are
     /// reset at once. Altogether as many as [`Limits::links`] may wait. Default 1024.
     pub suspended_links: usize,
@@ -126,11 +152,55 @@ impl Limits {
     pub fn narrow_step(&self, channels: usize) -> usize {
         (self.link_receive_budget / 16 / channels.max(1)).clamp(4 * KIB, Self::INFLATE_STEP)
     }
+
+    /// What `account` may take of `resource`. `None`: as much as the others leave.
+    pub(crate) fn of(&self, resource: Resource, account: Account) -> Option<usize> {
+        Some(match (resource, account) {
+            (Resource::Links, Account::Everybody) => self.links,
+            (Resource::Links, Account::Token(_)) => self.links_per_token,
+            (Resource::Links, Account::Address(_)) => self.links_per_address,
+            (Resource::Strangers, Account::Everybody) => self.unauthenticated_links,
+            (Resource::Strangers, Account::Address(_)) => self.unauthenticated_links_per_address,
+            (Resource::Channels, Account::Everybody) => self.channels,
+            (Resource::Channels, Account::Token(_)) => self.channels_per_token,
+            (Resource::Channels, Account::Link(_)) => self.channels_per_link,
+            (Resource::Dials, Account::Everybody) => self.dials,
+            (Resource::Dials, Account::Token(_)) => self.dials_per_token,
+            (Resource::Dials, Account::Client(..)) => self.dials_per_client,
+            (Resource::Lookups, Account::Everybody) => self.lookups,
+            (Resource::Lookups, Account::Token(_)) => self.lookups_per_token,
+            (Resource::Lookups, Account::Client(..) | Account::Port(_)) => self.lookups_per_client,
+            (
+                Resource::Received | Resource::Kept | Resource::ReadAhead | Resource::Datagrams,
+                Account::Everybody | Account::Token(_) | Account::Address(_),
+            ) => resource.share(self.memory_of(account)),
+            (
+                Resource::Links
+                | Resource::Strangers
+                | Resource::Channels
+                | Resource::Dials
+                | Resource::Lookups,
+                _,
+            )
+            | (_, Account::Client(..) | Account::Port(_) | Account::Link(_)) => return None,
+        })
+    }
+
+    fn memory_of(&self, account: Account) -> usize {
+        match account {
+            Account::Everybody | Account::Link(_) => self.memory,
+            Account::Token(_) | Account::Client(..) => self.memory_per_token.min(self.memory),
+            Account::Address(_) | Account::Port(_) => self.memory_per_address.min(self.memory),
+        }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            memory: 1024 * MIB,
+            memory_per_token: 768 * MIB,
+            memory_per_address: 768 * MIB,
             link_receive_budget: 64 * MIB,
             link_receive_window: 2 * MIB,
             socket_write_window: 256 * KIB,
@@ -139,11 +209,19 @@ impl Default for Limits {
             message_time: Duration::from_millis(20),
             read_min: 16 * KIB,
             channels_per_link: 65_536,
+            channels_per_token: 65_536,
+            channels: 131_072,
             dials_per_client: 1024,
-            lookups_per_client: 256,
+            dials_per_token: 4096,
+            dials: 8192,
+            lookups_per_client: 128,
+            lookups_per_token: 256,
+            lookups: 448,
             unauthenticated_links: 256,
+            unauthenticated_links_per_address: 64,
             links: 16_384,
             links_per_token: 8192,
+            links_per_address: 8192,
             tokens: 65_536,
             managed_connectors: 1024,
             socks_connections: 65_536,
@@ -152,9 +230,9 @@ impl Default for Limits {
             udp_queue_bytes: 2 * MIB,
             udp_link_bytes: 32 * MIB,
             udp_names: 64,
-            session_log: 4 * MIB,
+            session_log: 256 * KIB,
+            acknowledge_at: MIB,
             session_log_max: 32 * MIB,
-            session_log_growth: 256 * MIB,
             suspended_links: 1024,
             suspended_bytes: 256 * MIB,
         }

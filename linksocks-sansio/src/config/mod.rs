@@ -296,9 +296,12 @@ impl RelayConfig {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ExtensionConfig {
-    /// The window granted per channel, so that a stalled reader stalls only itself; 0 switches the
-    /// extension off. Default 1 MiB.
+    /// The window granted per channel at first, in bytes, so that a stalled reader stalls only itself; 0
+    /// switches the extension off. Default 256 KiB.
     pub window: u32,
+    /// What a window may grow to while it is what holds the sender up, if there is memory: what all windows
+    /// of a link have grown by is at most half of [`Limits::link_receive_budget`]. Default 4 MiB.
+    pub window_max: u32,
     /// Tell the other side about EOF in one direction. Default true.
     pub finish: bool,
     /// Let channels survive the loss of their link, for up to [`Timeouts::transport_grace`]. Default
@@ -310,13 +313,13 @@ impl ExtensionConfig {
     /// Nothing: behave as towards an old peer.
     #[must_use]
     pub const fn none() -> Self {
-        Self { window: 0, finish: false, session: false }
+        Self { window: 0, window_max: 0, finish: false, session: false }
     }
 }
 
 impl Default for ExtensionConfig {
     fn default() -> Self {
-        Self { window: 1024 * 1024, finish: true, session: true }
+        Self { window: 256 * 1024, window_max: 4 * 1024 * 1024, finish: true, session: true }
     }
 }
 

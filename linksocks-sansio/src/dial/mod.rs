@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
 
+use crate::accounts::Payers;
 use crate::error::SocketError;
 use crate::ids::{ChannelKey, LinkId, QueryId, SocketId};
 use crate::relay::Owner;
@@ -47,8 +48,10 @@ pub(crate) enum DialOwner {
 #[derive(Debug)]
 pub(crate) struct Dial {
     pub(crate) owner: DialOwner,
-    /// Whose limits it counts against.
-    pub(crate) payer: Option<Owner>,
+    /// For which client.
+    pub(crate) client: Option<Owner>,
+    /// What it and its lookups are charged to.
+    pub(crate) payers: Payers,
     pub(crate) target: TargetAddr,
     /// The proxy to connect to instead of the target.
     pub(crate) via: Option<UpstreamProxy>,
@@ -68,13 +71,15 @@ pub(crate) struct Dial {
 impl Dial {
     pub(crate) fn new(
         owner: DialOwner,
-        payer: Option<Owner>,
+        client: Option<Owner>,
+        payers: Payers,
         target: TargetAddr,
         via: Option<UpstreamProxy>,
     ) -> Self {
         Self {
             owner,
-            payer,
+            client,
+            payers,
             target,
             via,
             unjudged: false,
@@ -123,6 +128,7 @@ impl Dial {
 #[cfg(test)]
 mod tests {
     use super::{Dial, DialOwner};
+    use crate::accounts::Payers;
     use crate::arena::ArenaId;
     use crate::ids::LinkId;
     use crate::socks5::{Host, TargetAddr};
@@ -130,7 +136,8 @@ mod tests {
     #[test]
     fn families_take_turns() {
         let target = TargetAddr { host: Host::Name("h".into()), port: 1 };
-        let mut dial = Dial::new(DialOwner::Link(LinkId::from_parts(0, 0)), None, target, None);
+        let mut dial =
+            Dial::new(DialOwner::Link(LinkId::from_parts(0, 0)), None, Payers::new(), target, None);
         dial.set_addresses(["::1", "::2", "::3", "1.1.1.1", "2.2.2.2"].map(|text| text.parse().unwrap()));
         let order: Vec<_> = std::iter::from_fn(|| dial.next_address()).map(|a| a.ip().to_string()).collect();
         assert_eq!(order, ["::1", "1.1.1.1", "::2", "2.2.2.2", "::3"]);

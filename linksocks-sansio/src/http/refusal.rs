@@ -31,9 +31,11 @@ pub(crate) enum Refusal {
 impl From<&OpenError> for Refusal {
     fn from(error: &OpenError) -> Self {
         match error {
-            OpenError::NoLink | OpenError::Shutdown | OpenError::Stopped(_) | OpenError::TooMany => {
-                Self::NoBackend
-            }
+            OpenError::NoLink
+            | OpenError::Shutdown
+            | OpenError::Stopped(_)
+            | OpenError::Limit(_)
+            | OpenError::Congested => Self::NoBackend,
             OpenError::Blocked(_) => Self::Blocked,
             OpenError::Connect(_) | OpenError::Unsupported | OpenError::Bind(_) => Self::ConnectionFailed,
         }

@@ -144,21 +144,24 @@ impl Log {
         self.charged >= self.limit
     }
 
-    /// Doubles the limit, as far as `max` and `available` allow. Returns how much that was.
-    pub(crate) fn grow(&mut self, max: usize, available: usize) -> usize {
-        let growth = self.limit.min(max.saturating_sub(self.limit)).min(available);
-        self.limit += growth;
-        growth
+    /// Twice the limit, but not beyond `max`. `None`: it is there already.
+    pub(crate) fn next_limit(&self, max: usize) -> Option<usize> {
+        let next = self.limit.saturating_mul(2).min(max);
+        (next > self.limit).then_some(next)
     }
 
-    /// Gives up growth that is not needed any more. Returns how much that was.
-    pub(crate) fn shrink(&mut self) -> usize {
-        if self.entries.is_empty() { self.reset_limit() } else { 0 }
+    pub(crate) fn grow(&mut self, limit: usize) {
+        self.limit = limit;
     }
 
-    /// Gives up all growth. Returns how much that was.
-    pub(crate) fn reset_limit(&mut self) -> usize {
-        std::mem::replace(&mut self.limit, self.first_limit) - self.first_limit
+    /// Gives up growth that is not needed any more. Whether there was any.
+    pub(crate) fn shrink(&mut self) -> bool {
+        self.entries.is_empty() && self.reset_limit()
+    }
+
+    /// Gives up all growth. Whether there was any.
+    pub(crate) fn reset_limit(&mut self) -> bool {
+        std::mem::replace(&mut self.limit, self.first_limit) > self.first_limit
     }
 }
 
@@ -228,13 +231,14 @@ mod tests {
         assert!(!log.is_full());
         log.push(&message(2, 30));
         assert!(log.is_full());
-        assert_eq!(log.grow(350, 1000), 100);
+        assert_eq!(log.next_limit(350), Some(200));
+        log.grow(200);
         assert!(!log.is_full());
-        assert_eq!(log.grow(350, 20), 20, "no more is available");
-        assert_eq!(log.grow(350, 1000), 130, "the most is reached");
-        assert_eq!(log.shrink(), 0, "it is in use");
+        assert_eq!(log.next_limit(350), Some(350));
+        assert_eq!(log.next_limit(200), None, "the most is reached");
+        assert!(!log.shrink(), "it is in use");
         assert_eq!(log.acknowledge(2), Ok(()));
-        assert_eq!(log.shrink(), 250);
+        assert!(log.shrink());
         assert_eq!(log.charged(), 0);
     }
 

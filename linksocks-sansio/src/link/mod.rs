@@ -23,9 +23,10 @@ pub(crate) use pace::Pace;
 pub(crate) use receive::{Crossing, ReceiveBudget, ReceiveCredit};
 pub(crate) use session::{AckDue, Session, SessionId, SessionTicket};
 
+use crate::accounts::{Loans, Payers};
 use crate::config::{Limits, RelayConfig};
 use crate::dial::DialKey;
-use crate::ids::{AssociationKey, ChannelId, ChannelKey};
+use crate::ids::{AssociationKey, ChannelId, ChannelKey, TokenId};
 use crate::io::CloseFrame;
 use crate::relay::{Login, Owner};
 use crate::wire::Ack;
@@ -82,6 +83,8 @@ pub(crate) struct Link {
     pub(crate) budget: ReceiveBudget,
     pub(crate) channels: BTreeMap<ChannelId, ChannelKey>,
     pub(crate) associations: BTreeMap<ChannelId, AssociationKey>,
+    /// By how much the windows granted to its channels have grown altogether.
+    pub(crate) extra_windows: usize,
     /// Bytes of datagrams that wait for all UDP associations, with overhead.
     pub(crate) datagram_bytes: usize,
     pub(crate) keep_alive: KeepAlive,
@@ -98,12 +101,24 @@ pub(crate) struct Link {
     pub(crate) login: Option<Login>,
     /// Whose channels these are (server, authenticated).
     pub(crate) owner: Option<Owner>,
+    /// Whom it is charged to, and what is done for its peer.
+    pub(crate) payers: Payers,
+    /// Memory that its queues have taken.
+    pub(crate) loans: Loans,
+    /// It is charged as one that has not authenticated.
+    pub(crate) is_stranger: bool,
     /// With the session extension, once there have been Hellos.
     pub(crate) session: Option<Session>,
 }
 
 impl Link {
-    pub(crate) fn new(end: LinkEnd, extensions: Extensions, config: &RelayConfig, now: Instant) -> Self {
+    pub(crate) fn new(
+        end: LinkEnd,
+        extensions: Extensions,
+        payers: Payers,
+        config: &RelayConfig,
+        now: Instant,
+    ) -> Self {
         Self {
             end,
             phase: LinkPhase::Opening,
@@ -118,6 +133,7 @@ impl Link {
             budget: ReceiveBudget::new(config.limits.link_receive_budget),
             channels: BTreeMap::new(),
             associations: BTreeMap::new(),
+            extra_windows: 0,
             datagram_bytes: 0,
             keep_alive: KeepAlive::new(now),
             has_partners: false,
@@ -127,8 +143,16 @@ impl Link {
             dial: None,
             login: None,
             owner: None,
+            loans: Loans::new(payers.clone()),
+            payers,
+            is_stranger: false,
             session: None,
         }
+    }
+
+    /// Of the client at the other end, once it is known.
+    pub(crate) fn token(&self) -> TokenId {
+        self.owner.map(|(token, _)| token).unwrap_or_default()
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -197,6 +221,8 @@ impl Link {
         heir.channels = std::mem::take(&mut self.channels);
         heir.associations = std::mem::take(&mut self.associations);
         std::mem::swap(&mut heir.budget, &mut self.budget);
+        std::mem::swap(&mut heir.loans, &mut self.loans);
+        heir.extra_windows = std::mem::take(&mut self.extra_windows);
         heir.session = self.session.take();
     }
 
@@ -217,15 +243,7 @@ impl Link {
         // One channel alone may use long messages; several share better with shorter ones.
         const SHARED: RangeInclusive<usize> = 16 * 1024..=256 * 1024;
         let cap = self.pace.cap();
-        let cap = if self.channels.len() > 1 {
-            cap.min((cap / 2).clamp(*SHARED.start(), *SHARED.end()))
-        } else {
-            cap
-        };
-        match self.peer_window {
-            Some(window) => cap.min(window as usize / 2),
-            None => cap,
-        }
+        if self.channels.len() > 1 { cap.min((cap / 2).clamp(*SHARED.start(), *SHARED.end())) } else { cap }
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) struct ReceiveBudget {
     limit: usize,
     charged: usize,
     paused: bool,
+    paid: bool,
     /// The channels that are charged for.
     members: BTreeSet<ChannelKey>,
 }
@@ -23,18 +24,23 @@ pub(crate) enum Crossing {
 
 impl ReceiveBudget {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, charged: 0, paused: false, members: BTreeSet::new() }
+        Self { limit, charged: 0, paused: false, paid: true, members: BTreeSet::new() }
     }
 
-    /// Exchanges what `key` is charged.
-    pub(crate) fn exchange(&mut self, key: ChannelKey, before: usize, after: usize) -> Option<Crossing> {
+    /// Exchanges what `key` is charged. [`Self::settle`] must follow.
+    pub(crate) fn exchange(&mut self, key: ChannelKey, before: usize, after: usize) {
         self.charged = self.charged - before + after;
         if after > 0 {
             self.members.insert(key);
         } else {
             self.members.remove(&key);
         }
-        if !self.paused && self.charged >= self.limit {
+    }
+
+    /// Decides whether reading goes on. `paid`: somebody pays for what is charged.
+    pub(crate) fn settle(&mut self, paid: bool) -> Option<Crossing> {
+        self.paid = paid;
+        if !self.paused && (self.charged >= self.limit || !paid) {
             self.paused = true;
             return Some(Crossing::Paused);
         }
@@ -47,13 +53,23 @@ impl ReceiveBudget {
 
     /// Charges for nothing any more. Returns the channels that were charged for.
     pub(crate) fn clear(&mut self) -> BTreeSet<ChannelKey> {
-        (self.charged, self.paused) = (0, false);
+        (self.charged, self.paused, self.paid) = (0, false, true);
         std::mem::take(&mut self.members)
     }
 
     /// Whether so little waits that reading goes on.
     pub(crate) fn is_relieved(&self) -> bool {
-        self.charged < self.limit / 4 * 3
+        self.paid && self.charged < self.limit / 4 * 3
+    }
+
+    /// Whether somebody pays for all that is charged.
+    pub(crate) fn is_paid(&self) -> bool {
+        self.paid
+    }
+
+    /// Whoever had to pay is asked once more.
+    pub(crate) fn forgive(&mut self) {
+        self.paid = true;
     }
 
     pub(crate) fn is_paused(&self) -> bool {

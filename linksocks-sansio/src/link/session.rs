@@ -70,7 +70,7 @@ impl Session {
             log: Log::new(limits.session_log),
             received: 0,
             unacknowledged: 0,
-            patience: limits.session_log / 4,
+            patience: limits.acknowledge_at,
             ack_due: false,
             weight: 0,
         }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn acks_are_due_soon_and_after_a_quarter_of_the_log_at_once() {
-        let limits = Limits { session_log: 1600, ..Limits::default() };
+        let limits = Limits { acknowledge_at: 400, ..Limits::default() };
         let mut session = Session::new(ticket(), &limits);
         assert_eq!(session.take_ack(), None);
         assert_eq!(session.on_received(100), AckDue::Soon);

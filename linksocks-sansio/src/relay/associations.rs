@@ -3,8 +3,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use super::opening::tenants;
 use super::{GRACE, Opening, Relay, Socket, SocketOwner, Timer};
 use crate::access::AccessRules;
+use crate::accounts::Resource;
 use crate::channel::{
     Application, Association, AssociationPhase, Batcher, Local, Names, Origin, Outbound, OutboundEnd, Port,
     Sender, Side,
@@ -13,6 +15,7 @@ use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
 use crate::ids::{AssociationKey, ChannelId, LinkId, SocketId};
 use crate::io::{Action, Output, ReadCredit};
+use crate::link::Link;
 use crate::socks5::Reply;
 use crate::wire::{Connect, ConnectRequest, ConnectResponse, Disconnect, Message};
 
@@ -21,9 +24,8 @@ impl Relay {
 
     /// Asks the peer of `link` for a UDP association, and binds a socket for the application meanwhile.
     pub(crate) fn open_association(&mut self, link: LinkId, origin: Origin, announced: SocketAddr) {
-        if !self.may_ask(link) {
-            self.refuse(origin, OpenError::TooMany);
-            return;
+        if let Err(error) = self.may_ask(link) {
+            return self.refuse(origin, error);
         }
         let (sender, local) = match origin {
             Origin::Leg(leg) => return self.open_second_leg(link, leg),
@@ -69,9 +71,12 @@ impl Relay {
             Local::Targets { .. } => AssociationPhase::Open,
         };
         let batcher = Batcher::new(self.config.batching.delay, self.now);
+        let token = self.links.get(link_id).map(Link::token).unwrap_or_default();
+        self.accounts.charge(Resource::Channels, &tenants(token), 1);
         let key = self.associations.insert(Association {
             link: link_id,
             id,
+            token,
             phase,
             local,
             rules,
@@ -400,6 +405,7 @@ impl Relay {
         self.release_association(key);
         self.drop_outbound(key);
         let Some(association) = self.associations.remove(key) else { return };
+        self.accounts.give_back(Resource::Channels, &tenants(association.token), 1);
         self.end_sweeping();
         let Association { sent, received, dropped, .. } = association;
         let (channel, error) = (association.as_ref(), error.or(association.error));

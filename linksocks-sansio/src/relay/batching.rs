@@ -65,8 +65,10 @@ impl Relay {
     /// The largest payload that a channel should make a message of now.
     pub(super) fn largest_payload(&self, key: ChannelKey) -> usize {
         let limits = &self.config.limits;
-        let link = self.channels.get(key).and_then(|channel| self.links.get(channel.link));
+        let channel = self.channels.get(key);
+        let link = channel.and_then(|channel| self.links.get(channel.link));
         let longest = link.map_or(limits.message_min, |link| link.longest_message().min(limits.message_max));
+        let longest = channel.map_or(longest, |channel| longest.min(channel.outbound.longest_message()));
         longest.saturating_sub(DATA_HEADER_LEN).min(self.config.batching.buffer_size)
     }
 

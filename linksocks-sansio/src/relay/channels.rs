@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::opening::tenants;
 use super::{Relay, Socket, Timer};
-use crate::channel::{Channel, InboundEnd, Origin, OutboundEnd, Phase, Side};
+use crate::accounts::Resource;
+use crate::channel::{Channel, Consumed, InboundEnd, Origin, OutboundEnd, Phase, Side};
 use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
 use crate::ids::{ChannelId, ChannelKey, LinkId};
@@ -112,10 +114,21 @@ impl Relay {
         if !channel.extensions.window || !channel.on_wire {
             return;
         }
-        if let Some(bytes) = channel.granted.on_consumed(bytes) {
-            let (link, window) = (channel.link, Window { channel: channel.id, bytes });
-            self.send_control(link, window.encode());
-        }
+        let (id, granted) = (channel.link, &mut channel.granted);
+        let Some(link) = self.links.get_mut(id) else { return };
+        // Windows may only grow while memory for what they let come is not short.
+        let room = if link.budget.is_paused() { 0 } else { self.config.limits.link_receive_budget / 2 };
+        let grown = granted.extra();
+        let room = (room + grown).saturating_sub(link.extra_windows);
+        let most = room.saturating_add(self.config.extensions.window as usize);
+        let most = most.min(self.config.extensions.window_max as usize);
+        let round_trip = link.keep_alive.round_trip;
+        let Some(bytes) = granted.on_consumed(Consumed { bytes, now: self.now, round_trip, most }) else {
+            return;
+        };
+        link.extra_windows = link.extra_windows + granted.extra() - grown;
+        let window = Window { channel: channel.id, bytes };
+        self.send_control(id, window.encode());
     }
 
     /// The socket took some bytes.
@@ -378,6 +391,7 @@ impl Relay {
             self.timers.set(Timer::LastBytes(key), self.now, self.config.timeouts.last_bytes);
             if let Some(link) = self.links.get_mut(channel.link) {
                 link.channels.remove(&channel.id);
+                link.extra_windows -= channel.granted.extra();
                 if let Some(owned) = link.owner.and_then(|owner| self.owners.get_mut(&owner)) {
                     owned.channels.remove(&channel.id);
                 }
@@ -406,6 +420,7 @@ impl Relay {
         self.timers.cancel(Timer::Inflate(key));
         self.timers.cancel(Timer::LastBytes(key));
         let mut channel = self.channels.remove(key)?;
+        self.accounts.give_back(Resource::Channels, &tenants(channel.token), 1);
         self.end_sweeping();
         self.discharge(key, channel.link, channel.charged);
         self.totals.send_queued -= channel.outbound.clear();

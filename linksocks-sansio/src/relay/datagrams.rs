@@ -289,11 +289,9 @@ impl Relay {
     }
 
     fn look_up_target(&mut self, key: AssociationKey, link: LinkId, name: &str, port: u16, payload: &Bytes) {
-        if self.is_dialing_enough(link) {
-            return self.drop_datagrams(key, 1);
-        }
-        let payer = self.links.get(link).and_then(|link| link.owner);
-        let query = self.look_up(QueryOwner::Datagrams(key, name.to_owned()), payer, name.to_owned());
+        let payers = self.payers_of(link);
+        let asked = self.look_up(QueryOwner::Datagrams(key, name.to_owned()), payers, name.to_owned());
+        let Ok(query) = asked else { return self.drop_datagrams(key, 1) };
         if let Some(association) = self.associations.get_mut(key) {
             association.names.seek(name.to_owned(), query, port, payload);
         }
@@ -349,13 +347,14 @@ impl Relay {
     }
 
     /// Whether the link's associations may hold another datagram of `length` bytes.
-    fn has_room_for(&self, key: AssociationKey, length: usize) -> bool {
-        let link = self.associations.get(key).and_then(|association| self.links.get(association.link));
-        let cost = length + MAX_OVERHEAD;
+    fn has_room_for(&mut self, key: AssociationKey, length: usize) -> bool {
+        let Some(association) = self.associations.get(key) else { return false };
+        let Some(link) = self.links.get_mut(association.link) else { return false };
+        let bytes = link.datagram_bytes + length + MAX_OVERHEAD;
         // What would wait for the next link would be too old to be of use there.
-        link.is_some_and(|link| {
-            !link.is_suspended() && link.datagram_bytes + cost <= self.config.limits.udp_link_bytes
-        })
+        !link.is_suspended()
+            && bytes <= self.config.limits.udp_link_bytes
+            && self.accounts.cover(&mut link.loans.datagrams, &link.loans.payers, bytes).is_ok()
     }
 
     /// Brings what an association is charged in line with what waits in it.
@@ -366,6 +365,9 @@ impl Relay {
         self.totals.datagrams_queued = self.totals.datagrams_queued - before + weight;
         if let Some(link) = self.links.get_mut(association.link) {
             link.datagram_bytes = link.datagram_bytes - before + weight;
+            if link.datagram_bytes == 0 {
+                self.accounts.repay(&mut link.loans.datagrams, &link.loans.payers);
+            }
         }
     }
 }

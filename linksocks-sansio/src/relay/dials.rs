@@ -6,19 +6,12 @@ use smallvec::SmallVec;
 
 use super::{Addresses, Notice, Owner, Query, QueryOwner, Relay, Socket, SocketOwner, Timer};
 use crate::access::Verdict;
+use crate::accounts::{Exhausted, Payers, Resource};
 use crate::dial::{Dial, DialKey, DialOwner, UpstreamError, UpstreamProxy};
 use crate::error::{ChannelError, LinkError, SocketError};
-use crate::ids::{LinkId, QueryId, SocketId};
+use crate::ids::{QueryId, SocketId};
 use crate::io::{Action, ReadBuf, ReadCredit};
 use crate::socks5::{Host, TargetAddr};
-
-/// What one owner has under way.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Dialing {
-    dials: usize,
-    /// Whether or not somebody still waits for the answer.
-    lookups: usize,
-}
 
 /// How a dial ends without a connection.
 #[derive(Clone, Debug)]
@@ -27,6 +20,8 @@ pub(super) enum DialFailure {
     Timeout,
     /// There are addresses, but none that the dial rules allow.
     Blocked,
+    /// Its name can't be looked up now.
+    Limit(Exhausted),
     Upstream(UpstreamError),
 }
 
@@ -40,6 +35,10 @@ impl DialFailure {
                 error: SocketError::PermissionDenied,
             },
             Self::Timeout => UpstreamError::Timeout,
+            Self::Limit(_) => UpstreamError::Unreachable {
+                address: proxy.address().to_string(),
+                error: SocketError::LookupFailed,
+            },
             Self::Upstream(error) => error,
         }
     }
@@ -48,6 +47,7 @@ impl DialFailure {
         let target = dial.target.to_string();
         match (self, &dial.via) {
             (Self::Blocked, _) => ChannelError::Blocked(target),
+            (Self::Limit(exhausted), _) => ChannelError::Limit(exhausted),
             (failure, Some(proxy)) => ChannelError::Upstream { target, error: failure.via(proxy) },
             (Self::Error(error), None) => ChannelError::Dial { target, error },
             (Self::Upstream(error), None) => ChannelError::Upstream { target, error },
@@ -63,48 +63,31 @@ impl DialFailure {
             (Self::Upstream(error), None) => LinkError::Upstream { address, error },
             (Self::Timeout, None) => LinkError::Dial { address, error: SocketError::TimedOut },
             (Self::Blocked, None) => LinkError::Dial { address, error: SocketError::PermissionDenied },
+            (Self::Limit(_), None) => LinkError::Dial { address, error: SocketError::LookupFailed },
         }
     }
 }
 
 impl Relay {
-    /// Whether the owner of a link has so much under way that another dial has to be refused.
-    pub(super) fn is_dialing_enough(&self, link: LinkId) -> bool {
-        let limits = &self.config.limits;
-        let payer = self.links.get(link).and_then(|link| link.owner);
-        payer.and_then(|payer| self.dialing.get(&payer)).is_some_and(|dialing| {
-            dialing.dials >= limits.dials_per_client || dialing.lookups >= limits.lookups_per_client
-        })
-    }
-
-    fn count_dialing(&mut self, payer: Option<Owner>, change: impl FnOnce(&mut Dialing)) {
-        let Some(payer) = payer else { return };
-        let dialing = self.dialing.entry(payer).or_default();
-        change(dialing);
-        if *dialing == Dialing::default() {
-            self.dialing.remove(&payer);
-        }
-    }
-
-    /// Connects to `target`, or to the proxy that shall connect to it. `payer`: whose limits it
-    /// counts against.
+    /// Connects to `target`, or to the proxy that shall connect to it. `client`: whose rules decide.
+    /// `payers`: those who have paid for one [`Resource::Dials`].
     pub(crate) fn start_dial(
         &mut self,
         owner: DialOwner,
-        payer: Option<Owner>,
+        client: Option<Owner>,
+        payers: Payers,
         target: TargetAddr,
         via: Option<UpstreamProxy>,
     ) -> DialKey {
-        let mut dial = Dial::new(owner, payer, target, via);
+        let mut dial = Dial::new(owner, client, payers, target, via);
         // Here the dial rules decide, or else on the very addresses that are about to be used or named
         // to a proxy: nothing is connected to for a peer that has not passed them.
         let verdict = match owner {
-            DialOwner::Channel(_) => self.dial_rules(payer).judge(&dial.target),
+            DialOwner::Channel(_) => self.dial_rules(client).judge(&dial.target),
             DialOwner::Link(_) => Verdict::Allowed,
         };
         dial.unjudged = verdict == Verdict::NeedsLookup;
         let key = self.dials.insert(dial);
-        self.count_dialing(payer, |dialing| dialing.dials += 1);
         self.set_timer(Timer::Dial(key), self.config.timeouts.dial);
         match verdict {
             Verdict::Denied => self.fail_dial(key, DialFailure::Blocked),
@@ -118,19 +101,23 @@ impl Relay {
         match dial.sought().clone() {
             Host::Ip(address) => self.on_dial_addresses(key, SmallVec::from_iter([address])),
             Host::Name(host) => {
-                let query = self.add_query(QueryOwner::Dial(key), dial.payer);
-                if let Some(dial) = self.dials.get_mut(key) {
-                    dial.query = Some(query);
+                let payers = dial.payers.clone();
+                match self.add_query(QueryOwner::Dial(key), payers, host) {
+                    Ok(query) => {
+                        if let Some(dial) = self.dials.get_mut(key) {
+                            dial.query = Some(query);
+                        }
+                    }
+                    Err(exhausted) => self.fail_dial(key, DialFailure::Limit(exhausted)),
                 }
-                self.act(Action::Resolve { query, host });
             }
         }
     }
 
     pub(crate) fn on_resolved(&mut self, query: QueryId, result: Result<Addresses, SocketError>) {
         self.timers.cancel(Timer::Lookup(query));
-        let Some(Query { owner, payer }) = self.queries.remove(query) else { return };
-        self.count_dialing(payer, |dialing| dialing.lookups -= 1);
+        let Some(Query { owner, payers }) = self.queries.remove(query) else { return };
+        self.accounts.give_back(Resource::Lookups, &payers, 1);
         let key = match owner {
             QueryOwner::Dial(key) => key,
             QueryOwner::Entry(entry) => return self.on_entry_resolved(entry, result),
@@ -145,19 +132,28 @@ impl Relay {
         }
     }
 
-    fn add_query(&mut self, owner: QueryOwner, payer: Option<Owner>) -> QueryId {
-        self.count_dialing(payer, |dialing| dialing.lookups += 1);
-        self.queries.insert(Query { owner, payer })
+    fn add_query(&mut self, owner: QueryOwner, payers: Payers, host: String) -> Result<QueryId, Exhausted> {
+        self.accounts.take(Resource::Lookups, &payers, 1)?;
+        let query = self.queries.insert(Query { owner, payers });
+        self.act(Action::Resolve { query, host });
+        Ok(query)
     }
 
     /// Looks up a name for others than a dial; they have their answer within [`Timeouts::dial`].
     ///
+    /// # Errors
+    /// One of `payers` has too many lookups under way.
+    ///
     /// [`Timeouts::dial`]: crate::config::Timeouts::dial
-    pub(super) fn look_up(&mut self, owner: QueryOwner, payer: Option<Owner>, host: String) -> QueryId {
-        let query = self.add_query(owner, payer);
+    pub(super) fn look_up(
+        &mut self,
+        owner: QueryOwner,
+        payers: Payers,
+        host: String,
+    ) -> Result<QueryId, Exhausted> {
+        let query = self.add_query(owner, payers, host)?;
         self.set_timer(Timer::Lookup(query), self.config.timeouts.dial);
-        self.act(Action::Resolve { query, host });
-        query
+        Ok(query)
     }
 
     /// Whoever waits for a lookup waits no longer. It goes on and counts: it is still work for the
@@ -178,10 +174,10 @@ impl Relay {
     }
 
     fn on_dial_addresses(&mut self, key: DialKey, mut addresses: Addresses) {
-        let Some(Dial { unjudged, payer, target, .. }) = self.dials.get(key) else { return };
+        let Some(Dial { unjudged, client, target, .. }) = self.dials.get(key) else { return };
         let (judges, found) = (*unjudged, addresses.len());
         if judges {
-            let rules = self.dial_rules(*payer);
+            let rules = self.dial_rules(*client);
             addresses.retain(|ip| rules.allows(SocketAddr::new(*ip, target.port)));
         }
         let Some(dial) = self.dials.get_mut(key) else { return };
@@ -302,7 +298,7 @@ impl Relay {
         let dial = self.dials.remove(key)?;
         self.timers.cancel(Timer::Dial(key));
         self.timers.cancel(Timer::DialStagger(key));
-        self.count_dialing(dial.payer, |dialing| dialing.dials -= 1);
+        self.accounts.give_back(Resource::Dials, &dial.payers, 1);
         // An unanswered query stays and counts: it is still work for the driver.
         Some(dial)
     }

@@ -4,8 +4,9 @@
 
 use std::net::SocketAddr;
 
-use super::{Notice, Owner, Query, QueryOwner, Relay};
+use super::{Notice, Query, QueryOwner, Relay};
 use crate::access::Verdict;
+use crate::accounts::{Account, Payers};
 use crate::channel::Origin;
 use crate::error::{OpenError, SocketError};
 use crate::socks5::{Host, TargetAddr};
@@ -53,18 +54,26 @@ impl Relay {
             (Verdict::Allowed, _) => self.admit(origin, want),
             (Verdict::NeedsLookup, Host::Name(name)) => {
                 let name = name.clone();
-                let payer = self.payer(origin);
-                self.look_up(QueryOwner::Entry(Entry { origin, target }), payer, name);
+                let payers = self.payers(origin);
+                let asked = self.look_up(QueryOwner::Entry(Entry { origin, target }), payers, name);
+                if let Err(exhausted) = asked {
+                    self.refuse(origin, OpenError::Limit(exhausted));
+                }
             }
             (Verdict::Denied | Verdict::NeedsLookup, _) => self.deny(origin, &target),
         }
     }
 
-    /// Whose limits a lookup for `origin` counts against.
-    fn payer(&self, origin: Origin) -> Option<Owner> {
-        match origin {
-            Origin::Leg(leg) => self.links.get(self.link_of(leg)?)?.owner,
+    /// Whom a lookup for `origin` is charged to.
+    fn payers(&self, origin: Origin) -> Payers {
+        let link = match origin {
+            Origin::Leg(leg) => self.link_of(leg).and_then(|link| self.links.get(link)),
             Origin::Socks(_) | Origin::Http(_) | Origin::Embed(_) => None,
+        };
+        match (link, self.listener_of(origin)) {
+            (Some(link), _) => link.payers.clone(),
+            (None, Some(listener)) => Payers::from_iter([Account::Everybody, Account::Port(listener)]),
+            (None, None) => Payers::from_iter([Account::Everybody]),
         }
     }
 

@@ -77,7 +77,8 @@ impl Relay {
             OpenError::Connect(error) => error,
             OpenError::NoLink => ChannelError::NoProvider,
             OpenError::Blocked(target) => ChannelError::Blocked(target),
-            OpenError::TooMany => ChannelError::TooMany,
+            OpenError::Limit(exhausted) => ChannelError::Limit(exhausted),
+            OpenError::Congested => ChannelError::Congested,
             OpenError::Shutdown | OpenError::Stopped(_) => ChannelError::Shutdown,
             OpenError::Bind(_) | OpenError::Unsupported => ChannelError::NotADialSide,
         };

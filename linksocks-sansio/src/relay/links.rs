@@ -1,12 +1,14 @@
 //! The life of a link as far as both roles share it: Hello, keep-alive, the end.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::{GRACE, Notice, Owner, Relay, Timer};
+use crate::accounts::{Account, Exhausted, Loans, Payers, Resource};
 use crate::config::Limits;
 use crate::error::{ChannelError, LinkError, SocketError};
 use crate::event::Event;
-use crate::ids::LinkId;
+use crate::ids::{LinkId, TokenId};
 use crate::io::{Action, CloseFrame, FrameViolation, LinkClose, MAX_CLOSE_REASON, Output};
 use crate::link::{Extensions, Link, LinkEnd, LinkPhase};
 use crate::wire::{self, Hello, Message, SessionHello};
@@ -71,10 +73,23 @@ impl Relay {
     }
 
     /// Notes that the channels of this link belong to `owner`.
-    pub(crate) fn set_owner(&mut self, link: LinkId, owner: Owner) {
+    pub(crate) fn set_owner(&mut self, id: LinkId, owner: Owner) {
         self.owners.entry(owner).or_default().links += 1;
-        if let Some(link) = self.links.get_mut(link) {
-            link.owner = Some(owner);
+        self.end_strangeness(id);
+        let Some(link) = self.links.get_mut(id) else { return };
+        link.owner = Some(owner);
+        let tenant = Account::Token(owner.0);
+        link.payers.extend([tenant, Account::Client(owner.0, owner.1)]);
+        // Strangers wait for nothing.
+        link.loans = Loans::new(link.payers.clone());
+        self.accounts.charge(Resource::Links, &[tenant], 1);
+    }
+
+    fn end_strangeness(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id)
+            && std::mem::take(&mut link.is_stranger)
+        {
+            self.accounts.give_back(Resource::Strangers, &link.payers, 1);
         }
     }
 
@@ -196,6 +211,7 @@ impl Relay {
         self.timers.cancel(Timer::LinkLogin(id));
         self.timers.cancel(Timer::LinkKeepAlive(id));
         self.timers.cancel(Timer::Stall(Some(id)));
+        self.end_strangeness(id);
         if let Some(owner) = self.links.get_mut(id).and_then(|link| link.owner.take()) {
             self.forget_owner(owner);
         }
@@ -244,7 +260,11 @@ impl Relay {
 
     fn forget_link(&mut self, id: LinkId) {
         self.timers.cancel(Timer::LinkClose(id));
-        self.links.remove(id);
+        self.end_strangeness(id);
+        if let Some(link) = self.links.remove(id) {
+            self.accounts.give_back(Resource::Links, &link.payers, 1);
+            self.repay(link.loans);
+        }
     }
 
     /// Forgets a link that was never open and that the driver has released. Nobody is told.
@@ -341,26 +361,43 @@ impl Relay {
         self.links.get(id).is_some_and(Link::is_deaf)
     }
 
-    /// Whether one more link may be accepted; `Err` says which limit is reached. `welcome`: it has
-    /// shown a valid token, so that strangers can't keep it out.
-    pub(crate) fn check_link_limits(&self, welcome: bool) -> Result<(), &'static str> {
-        let limits = &self.config.limits;
-        let unauthenticated = self
-            .links
-            .iter()
-            .filter(|(_, link)| matches!(link.phase, LinkPhase::Opening | LinkPhase::Authenticating))
-            .filter(|(_, link)| !matches!(link.login, Some(Ok(_))))
-            .count();
-        let crowded = !welcome && unauthenticated >= limits.unauthenticated_links;
-        // Those that wait for this very client must not keep it out.
-        if self.links.len() - self.suspended_links() >= limits.links || crowded {
-            return Err("too many links");
+    /// Says to whom one more link from `address` is to be charged, if there may be one. `token`: it has shown
+    /// a valid one, so that strangers can't keep it out.
+    pub(crate) fn admit_link(
+        &mut self,
+        address: IpAddr,
+        token: Option<TokenId>,
+    ) -> Result<Payers, Exhausted> {
+        let payers = Payers::from_iter([Account::Everybody, Account::of_address(address)]);
+        match token {
+            Some(token) => self.check_tenant(token)?,
+            None => self.accounts.check(Resource::Strangers, &payers, 1)?,
         }
-        Ok(())
+        self.accounts.check(Resource::Links, &payers, 1)?;
+        Ok(payers)
     }
 
-    pub(crate) fn add_link(&mut self, end: LinkEnd, extensions: Extensions) -> LinkId {
-        self.links.insert(Link::new(end, extensions, &self.config, self.now))
+    /// Whether there may be one more link with a token.
+    pub(crate) fn check_tenant(&mut self, token: TokenId) -> Result<(), Exhausted> {
+        self.accounts.check(Resource::Links, &[Account::Token(token)], 1)
+    }
+
+    /// Whom is charged what is done for the peer of a link.
+    pub(super) fn payers_of(&self, link: LinkId) -> Payers {
+        self.links.get(link).map(|link| link.payers.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn add_link(&mut self, end: LinkEnd, extensions: Extensions, payers: Payers) -> LinkId {
+        self.accounts.charge(Resource::Links, &payers, 1);
+        self.links.insert(Link::new(end, extensions, payers, &self.config, self.now))
+    }
+
+    /// Until it has authenticated, a link is one of few.
+    pub(crate) fn add_stranger(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id) {
+            link.is_stranger = true;
+            self.accounts.charge(Resource::Strangers, &link.payers, 1);
+        }
     }
 }
 

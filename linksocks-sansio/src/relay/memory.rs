@@ -1,12 +1,26 @@
-//! The receive budget: pausing links, and resetting channels whose sockets take nothing.
+//! The memory of what waits for sockets: pausing links, and resetting channels whose sockets take nothing.
+
+use std::time::{Duration, Instant};
 
 use super::{Relay, Socket, Timer};
+use crate::accounts::{Account, Loans};
 use crate::channel::{Origin, Phase};
 use crate::config::Limits;
 use crate::error::ChannelError;
 use crate::event::Event;
 use crate::ids::{ChannelKey, LinkId, SocketId};
-use crate::link::{Crossing, ReceiveBudget};
+use crate::link::{Crossing, Link};
+
+/// While links wait for memory that others hold, those are looked at this often at the most.
+const POOL_CHECK: Duration = Duration::from_millis(100);
+
+/// Who has to wait until others give memory back. `None`: what lost links have delivered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unpaid {
+    link: Option<LinkId>,
+    /// Whose memory is used up.
+    account: Account,
+}
 
 impl Relay {
     /// Brings what a channel is charged in line with what waits for its socket: in the engine and
@@ -50,27 +64,70 @@ impl Relay {
 
     fn exchange(&mut self, key: ChannelKey, id: LinkId, before: usize, after: usize) {
         // What a link that ends has delivered is detached from it before the driver lets go of it.
-        match self.links.get_mut(id).filter(|link| !link.is_ending()) {
-            Some(link) => {
-                let crossing = link.budget.exchange(key, before, after);
-                self.on_crossing(id, crossing);
+        let link = self.links.get_mut(id).filter(|link| !link.is_ending());
+        let id = link.is_some().then_some(id);
+        link.map_or(&mut self.detached, |link| &mut link.budget).exchange(key, before, after);
+        self.settle(id);
+        if after < before {
+            self.serve_unpaid();
+        }
+    }
+
+    /// Pays for what waits of a link, or pauses it.
+    fn settle(&mut self, id: Option<LinkId>) {
+        let (budget, loans) = match id {
+            Some(id) => match self.links.get_mut(id) {
+                Some(Link { budget, loans, .. }) => (budget, loans),
+                None => return,
+            },
+            None => (&mut self.detached, &mut self.detached_loans),
+        };
+        let paid = self.accounts.cover(&mut loans.received, &loans.payers, budget.charged());
+        let was_paid = budget.is_paid();
+        let crossing = budget.settle(paid.is_ok());
+        if let (true, Err(exhausted)) = (was_paid, paid) {
+            self.unpaid.push_back(Unpaid { link: id, account: exhausted.account });
+            if !self.timers.is_set(Timer::Stall(None)) {
+                self.on_stall_check(None);
             }
-            None => {
-                if self.detached.exchange(key, before, after) == Some(Crossing::Paused) {
-                    self.set_timer(Timer::Stall(None), self.config.timeouts.stall);
-                }
+        }
+        self.on_crossing(id, crossing);
+    }
+
+    /// There may be memory again for those who wait for it, in turn.
+    fn serve_unpaid(&mut self) {
+        // A few at a time: whoever has caused this must not wait for long.
+        const AT_ONCE: usize = 8;
+        for _ in 0..self.unpaid.len().min(AT_ONCE) {
+            let Some(Unpaid { link, .. }) = self.unpaid.pop_front() else { break };
+            let budget = match link {
+                Some(id) => self.links.get_mut(id).map(|link| &mut link.budget),
+                None => Some(&mut self.detached),
+            };
+            if let Some(budget) = budget.filter(|budget| !budget.is_paid()) {
+                budget.forgive();
+                self.settle(link);
             }
         }
     }
 
-    fn on_crossing(&mut self, id: LinkId, crossing: Option<Crossing>) {
-        match crossing {
-            None => {}
-            Some(Crossing::Paused) => {
+    /// Gives back all that the queues of a link had on credit.
+    pub(super) fn repay(&mut self, mut loans: Loans) {
+        for loan in [&mut loans.received, &mut loans.kept, &mut loans.datagrams] {
+            self.accounts.repay(loan, &loans.payers);
+        }
+        self.serve_unpaid();
+    }
+
+    fn on_crossing(&mut self, id: Option<LinkId>, crossing: Option<Crossing>) {
+        match (crossing, id) {
+            (None, _) | (Some(Crossing::Resumed), None) => {}
+            (Some(Crossing::Paused), None) => self.set_timer(Timer::Stall(None), self.config.timeouts.stall),
+            (Some(Crossing::Paused), Some(id)) => {
                 self.tell(Event::ReceivePaused { link: id });
                 self.on_stall_check(Some(id));
             }
-            Some(Crossing::Resumed) => {
+            (Some(Crossing::Resumed), Some(id)) => {
                 self.timers.cancel(Timer::Stall(Some(id)));
                 if let Some(link) = self.links.get_mut(id) {
                     link.keep_alive.last_heard = self.now;
@@ -86,33 +143,26 @@ impl Relay {
     pub(super) fn detach_waiting(&mut self, id: LinkId) {
         let Some(link) = self.links.get_mut(id) else { return };
         debug_assert!(link.is_ending(), "what waits is charged to the link");
-        for key in link.budget.clear() {
+        let members = link.budget.clear();
+        self.accounts.repay(&mut link.loans.received, &link.loans.payers);
+        for key in members {
             let charged = self.channels.get(key).map_or(0, |channel| channel.charged);
             self.exchange(key, id, 0, charged);
         }
     }
 
-    fn budget(&self, id: Option<LinkId>) -> Option<&ReceiveBudget> {
-        match id {
-            Some(id) => self.links.get(id).map(|link| &link.budget),
-            None => Some(&self.detached),
-        }
-    }
-
-    /// While the budget is full: resets stalled channels, largest first, until it is relieved.
+    /// While a budget is full: resets stalled channels, largest first, until it is relieved. `None`: that of
+    /// lost links, and memory for which links have to wait.
     pub(super) fn on_stall_check(&mut self, id: Option<LinkId>) {
-        let stall = self.config.timeouts.stall;
-        let Some(budget) = self.budget(id).filter(|budget| budget.is_paused()) else { return };
-        let mut waiting: Vec<_> = budget
-            .members()
-            .filter_map(|key| {
-                self.channels.get(key).map(|channel| (channel.charged, channel.waiting_since, key))
-            })
-            .collect();
+        if !self.is_short(id) {
+            return;
+        }
+        let mut waiting = self.charged_channels(id);
         waiting.sort_unstable_by_key(|&(charged, _, key)| (std::cmp::Reverse(charged), key));
+        let stall = self.config.timeouts.stall;
         let mut next_check = stall;
         for (_, since, key) in waiting {
-            if self.budget(id).is_none_or(ReceiveBudget::is_relieved) {
+            if !self.is_short(id) {
                 return;
             }
             let silent = self.now.saturating_duration_since(since);
@@ -122,8 +172,32 @@ impl Relay {
                 next_check = next_check.min(stall - silent);
             }
         }
-        if self.budget(id).is_some_and(ReceiveBudget::is_paused) {
-            self.set_timer(Timer::Stall(id), next_check);
+        if self.is_short(id) {
+            let least = if id.is_none() { POOL_CHECK } else { Duration::ZERO };
+            self.set_timer(Timer::Stall(id), next_check.max(least));
         }
+    }
+
+    fn is_short(&self, id: Option<LinkId>) -> bool {
+        match id {
+            Some(id) => self.links.get(id).is_some_and(|link| link.budget.is_paused()),
+            None => self.detached.is_paused() || !self.unpaid.is_empty(),
+        }
+    }
+
+    /// The channels that hold what is short, what they hold, and since when they have taken none of it.
+    fn charged_channels(&self, id: Option<LinkId>) -> Vec<(usize, Instant, ChannelKey)> {
+        let is_short = |account: &Account| self.unpaid.iter().any(|unpaid| unpaid.account == *account);
+        let members: Vec<_> = match id {
+            Some(id) => self.links.get(id).map(|link| link.budget.members().collect()).unwrap_or_default(),
+            None => {
+                let links = self.links.iter().map(|(_, link)| link);
+                let holders = links.filter(|link| link.loans.payers.iter().any(is_short));
+                holders.flat_map(|link| link.budget.members()).chain(self.detached.members()).collect()
+            }
+        };
+        let charged =
+            |key| self.channels.get(key).map(|channel| (channel.charged, channel.waiting_since, key));
+        members.into_iter().filter_map(charged).collect()
     }
 }

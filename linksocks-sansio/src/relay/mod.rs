@@ -37,6 +37,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::access::AccessRules;
+use crate::accounts::{Account, Accounts, Loans, Payers};
 use crate::arena::Arena;
 use crate::channel::{Addresses, Association, Channel, EarlyInput, Origin, ReadPacer};
 use crate::config::{BatchingConfig, Limits, RelayConfig};
@@ -55,9 +56,9 @@ use crate::stats::Stats;
 use crate::timer::{Due, TimerQueue};
 use crate::wire;
 use crate::wire::gzip::Deflate;
-use dials::Dialing;
 use early::EarlyData;
 use http::{HttpSession, HttpWork};
+use memory::Unpaid;
 use sessions::Sessions;
 use shutdown::Shutdown;
 use socks::Protocol;
@@ -175,8 +176,8 @@ pub(crate) enum Opening {
 #[derive(Debug)]
 struct Query {
     owner: QueryOwner,
-    /// Whose limits it counts against, until it is answered.
-    payer: Option<Owner>,
+    /// What it is charged to, until it is answered.
+    payers: Payers,
 }
 
 /// Whom a lookup is for.
@@ -218,7 +219,7 @@ pub(crate) struct Relay {
     listeners: Arena<ListenerId, Listener>,
     dials: Arena<DialKey, Dial>,
     queries: Arena<QueryId, Query>,
-    dialing: BTreeMap<Owner, Dialing>,
+    accounts: Accounts,
     owners: BTreeMap<Owner, Owned>,
     /// What the clients of tokens may ask for.
     policies: BTreeMap<TokenId, Arc<AccessRules>>,
@@ -228,6 +229,9 @@ pub(crate) struct Relay {
     sendable: VecDeque<LinkId>,
     /// What waits of channels whose link is lost.
     detached: ReceiveBudget,
+    detached_loans: Loans,
+    /// Who waits for memory.
+    unpaid: VecDeque<Unpaid>,
     totals: Stats,
     /// Made when it is needed first.
     deflate: Option<Box<Deflate>>,
@@ -255,13 +259,15 @@ impl Relay {
             listeners: Arena::default(),
             dials: Arena::default(),
             queries: Arena::default(),
-            dialing: BTreeMap::new(),
+            accounts: Accounts::new(config.limits.clone()),
             owners: BTreeMap::new(),
             policies: BTreeMap::new(),
             sessions: Sessions::default(),
             outputs: VecDeque::new(),
             sendable: VecDeque::new(),
             detached: ReceiveBudget::new(config.limits.link_receive_budget),
+            detached_loans: Loans::new(Payers::from_iter([Account::Everybody])),
+            unpaid: VecDeque::new(),
             totals: Stats::default(),
             deflate: None,
             shutdown: Shutdown::No,
@@ -378,6 +384,12 @@ impl Relay {
         self.push(Output::Event(event));
     }
 
+    pub(crate) fn tell_limits(&mut self) {
+        for exhausted in self.accounts.take_news() {
+            self.tell(Event::LimitReached(exhausted));
+        }
+    }
+
     pub(crate) fn set_timer(&mut self, timer: Timer, delay: Duration) {
         self.timers.set(timer, self.now, delay);
     }
@@ -419,6 +431,7 @@ impl Relay {
             associations: self.associations.len(),
             sockets: self.sockets.len(),
             receive_queued: charged + self.detached.charged(),
+            refusals: self.accounts.refusals(),
             ..self.totals
         }
     }

@@ -2,12 +2,14 @@
 
 use super::early::Found;
 use super::{GRACE, Opening, Relay, Socket, SocketOwner, SocksSession, Timer};
+use crate::accounts::{Account, Exhausted, Resource};
 use crate::channel::{Batcher, Channel, GrantedWindow, Inbound, Leg, Origin, Outbound, Phase, Side};
 use crate::dial::DialOwner;
 use crate::error::{ChannelError, OpenError, SocketError};
 use crate::event::Event;
-use crate::ids::{ChannelId, ChannelKey, LinkId, SocketId};
+use crate::ids::{ChannelId, ChannelKey, LinkId, SocketId, TokenId};
 use crate::io::{Action, ReadBuf};
+use crate::link::Link;
 use crate::socks5::{TargetAddr, TargetError};
 use crate::wire::{Connect, ConnectRequest, ConnectResponse, Disconnect, Message};
 
@@ -18,6 +20,11 @@ const EXPIRED: &str = "channel expired";
 pub(super) enum Acceptable {
     Stream(TargetAddr),
     Datagrams,
+}
+
+/// Whom the channels of clients with a token are charged to.
+pub(super) fn tenants(token: TokenId) -> [Account; 2] {
+    [Account::Everybody, Account::Token(token)]
 }
 
 impl Relay {
@@ -31,7 +38,7 @@ impl Relay {
         let request = ConnectRequest::Tcp { address: host, port: target.port };
         let connect = Message::Connect(Connect { channel: id, request, resume: false }).encode();
         let refusal = match (connect, self.may_ask(link)) {
-            (Ok(connect), true) => {
+            (Ok(connect), Ok(())) => {
                 let key = self.add_channel(link, id, Side::Socks, target, Phase::Connecting(origin));
                 self.send_control(link, connect);
                 self.set_timer(Timer::Response(key), self.config.timeouts.response);
@@ -41,7 +48,7 @@ impl Relay {
                 }
                 return;
             }
-            (Ok(_), false) => OpenError::TooMany,
+            (Ok(_), Err(error)) => error,
             (Err(_), _) => OpenError::Connect(ChannelError::InvalidTarget(TargetError::HostTooLong(length))),
         };
         self.refuse(origin, refusal);
@@ -49,18 +56,24 @@ impl Relay {
 
     /// Whether the peer of a link may be asked for one more channel: not while it does not even take what
     /// it was asked before, since whoever asks may have given up meanwhile, any number of times.
-    pub(super) fn may_ask(&self, link: LinkId) -> bool {
-        self.has_room(link) && self.links.get(link).is_some_and(|link| !link.control.is_full())
+    pub(super) fn may_ask(&mut self, link: LinkId) -> Result<(), OpenError> {
+        self.check_room(link)?;
+        let congested = self.links.get(link).is_none_or(|link| link.control.is_full());
+        if congested { Err(OpenError::Congested) } else { Ok(()) }
     }
 
     /// Whether a link may have one more channel. Those that are over for the peer and still have bytes
     /// that wait count as well.
-    pub(super) fn has_room(&self, link: LinkId) -> bool {
+    pub(super) fn check_room(&mut self, id: LinkId) -> Result<(), Exhausted> {
+        let Some(link) = self.links.get(id) else { return Ok(()) };
+        let streams = link.channels.len().max(link.budget.members().len());
         let limit = self.config.limits.channels_per_link;
-        self.links.get(link).is_some_and(|link| {
-            let streams = link.channels.len().max(link.budget.members().len());
-            streams + link.associations.len() < limit
-        })
+        if streams + link.associations.len() >= limit {
+            let exhausted = Exhausted { resource: Resource::Channels, account: Account::Link(id), limit };
+            self.accounts.refuse(exhausted);
+            return Err(exhausted);
+        }
+        self.accounts.check(Resource::Channels, &tenants(link.token()), 1)
     }
 
     pub(super) fn add_channel(
@@ -72,10 +85,13 @@ impl Relay {
         phase: Phase,
     ) -> ChannelKey {
         let link = self.links.get(link_id);
+        let token = link.map(Link::token).unwrap_or_default();
+        self.accounts.charge(Resource::Channels, &tenants(token), 1);
         let batcher = Batcher::new(self.config.batching.delay, self.now);
         let channel = Channel {
             link: link_id,
             id,
+            token,
             side,
             target,
             phase,
@@ -249,18 +265,23 @@ impl Relay {
         }
     }
 
-    pub(super) fn check_connect(&self, link: LinkId, connect: &Connect) -> Result<Acceptable, ChannelError> {
+    pub(super) fn check_connect(
+        &mut self,
+        link: LinkId,
+        connect: &Connect,
+    ) -> Result<Acceptable, ChannelError> {
         if self.find_sibling(link, connect.channel).is_some()
             || self.find_association(link, connect.channel).is_some()
         {
             return Err(ChannelError::Duplicate);
         }
-        if !self.has_room(link) || self.is_dialing_enough(link) {
-            return Err(ChannelError::TooMany);
-        }
+        self.check_room(link)?;
         match &connect.request {
             ConnectRequest::Tcp { address, port } => {
-                Ok(Acceptable::Stream(TargetAddr::from_wire(address, *port)?))
+                let target = TargetAddr::from_wire(address, *port)?;
+                let payers = self.payers_of(link);
+                self.accounts.check(Resource::Dials, &payers, 1)?;
+                Ok(Acceptable::Stream(target))
             }
             ConnectRequest::Udp => Ok(Acceptable::Datagrams),
             ConnectRequest::Unknown(_) => Err(ChannelError::Unsupported("the protocol")),
@@ -270,9 +291,11 @@ impl Relay {
     fn dial_channel(&mut self, link: LinkId, id: ChannelId, target: TargetAddr) {
         // The channel exists before its dial, which refers to it.
         let key = self.add_channel(link, id, Side::Dial, target.clone(), Phase::SendingRest);
-        let payer = self.links.get(link).and_then(|link| link.owner);
+        let client = self.links.get(link).and_then(|link| link.owner);
+        let payers = self.payers_of(link);
+        self.accounts.charge(Resource::Dials, &payers, 1);
         let upstream = self.config.upstream.clone();
-        let dial = self.start_dial(DialOwner::Channel(key), payer, target, upstream);
+        let dial = self.start_dial(DialOwner::Channel(key), client, payers, target, upstream);
         if let Some(channel) = self.channels.get_mut(key) {
             channel.phase = Phase::Dialing(dial);
         }

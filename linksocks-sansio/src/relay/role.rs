@@ -34,6 +34,7 @@ pub(crate) fn handle_input(role: &mut impl Role, now: Instant, input: Input) {
         apply(role, input);
         settle(role);
         fire(role);
+        role.relay().tell_limits();
     }
 }
 

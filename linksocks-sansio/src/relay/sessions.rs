@@ -21,8 +21,6 @@ pub(super) struct Sessions {
     links: BTreeMap<SessionId, LinkId>,
     /// For each slot of a client: what the server is to be told not to wait for any more.
     abandoned: BTreeMap<usize, SessionTicket>,
-    /// By how much logs have grown.
-    growth: usize,
     suspended: usize,
     /// What waits, by token.
     waiting: BTreeMap<TokenId, Waiting>,
@@ -220,7 +218,7 @@ impl Relay {
     pub(super) fn suspend(&mut self, id: LinkId) -> Option<LinkId> {
         let weight = self.links.get(id).map(|link| self.waiting_bytes(link))?;
         let link = self.links.get_mut(id)?;
-        let mut suspended = Link::new(link.end, link.extensions, &self.config, self.now);
+        let mut suspended = Link::new(link.end, link.extensions, link.payers.clone(), &self.config, self.now);
         suspended.phase = LinkPhase::Suspended;
         (suspended.owner, suspended.peer_window) = (link.owner.take(), link.peer_window);
         link.bequeath(&mut suspended);
@@ -280,6 +278,7 @@ impl Relay {
         if let Some(owner) = lost.owner {
             self.forget_owner(owner);
         }
+        self.repay(lost.loans);
         self.restart_timers(id);
         self.totals.links_resumed += 1;
         self.tell(Event::LinkResumed { link: id, channels, replayed });
@@ -363,8 +362,11 @@ impl Relay {
         link.phase = LinkPhase::Closed;
         self.timers.cancel(Timer::Stall(Some(id)));
         self.abort_all(id, &ChannelError::SessionLost(error.clone()));
-        if let Some(owner) = self.links.remove(id).and_then(|link| link.owner) {
-            self.forget_owner(owner);
+        if let Some(link) = self.links.remove(id) {
+            if let Some(owner) = link.owner {
+                self.forget_owner(owner);
+            }
+            self.repay(link.loans);
         }
         self.tell(Event::SessionLost { channels, error });
     }
@@ -388,7 +390,8 @@ impl Relay {
         self.timers.cancel(Timer::Acknowledge(id));
         let Some(link) = self.links.get_mut(id) else { return };
         let Some(mut session) = link.session.take() else { return };
-        self.sessions.growth -= session.log.reset_limit();
+        session.log.reset_limit();
+        self.accounts.repay(&mut link.loans.kept, &link.loans.payers);
         match link.end {
             LinkEnd::Client { slot } => {
                 self.sessions.abandoned.insert(slot, session.ticket);
@@ -426,24 +429,30 @@ impl Relay {
 
     /// The peer has received so many messages.
     pub(crate) fn on_ack(&mut self, id: LinkId, received: u64) {
-        let Some(session) = self.links.get_mut(id).and_then(|link| link.session.as_mut()) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
+        let Some(session) = link.session.as_mut() else { return };
         if session.log.acknowledge(received).is_err() {
             self.protocol_error(id, "an Ack for what was not sent".to_owned());
             return;
         }
-        self.sessions.growth -= session.log.shrink();
+        if session.log.shrink() {
+            self.accounts.repay(&mut link.loans.kept, &link.loans.payers);
+        }
         self.schedule_link(id);
     }
 
     /// The log of a link that could send is full. Whether it may grow.
     pub(super) fn grow_log(&mut self, id: LinkId) -> bool {
-        let limits = &self.config.limits;
-        let available = limits.session_log_growth.saturating_sub(self.sessions.growth);
         let Some(link) = self.links.get_mut(id) else { return false };
         let has_backlog = link.has_backlog();
         let Some(session) = &mut link.session else { return false };
-        let growth = if has_backlog { session.log.grow(limits.session_log_max, available) } else { 0 };
-        self.sessions.growth += growth;
+        let wanted = session.log.next_limit(self.config.limits.session_log_max);
+        if has_backlog
+            && let Some(limit) = wanted
+            && self.accounts.cover(&mut link.loans.kept, &link.loans.payers, limit).is_ok()
+        {
+            session.log.grow(limit);
+        }
         if session.log.is_full() {
             link.pace.on_held_back();
             self.grant_receive(id);

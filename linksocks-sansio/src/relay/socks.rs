@@ -208,7 +208,9 @@ impl Relay {
             OpenError::NoLink | OpenError::Shutdown | OpenError::Stopped(_) => Reply::NetworkUnreachable,
             OpenError::Connect(_) => Reply::HostUnreachable,
             OpenError::Blocked(_) => Reply::NotAllowed,
-            OpenError::TooMany | OpenError::Unsupported | OpenError::Bind(_) => Reply::GeneralFailure,
+            OpenError::Limit(_) | OpenError::Congested | OpenError::Unsupported | OpenError::Bind(_) => {
+                Reply::GeneralFailure
+            }
         };
         let Some(Socket { owner: SocketOwner::Socks(session), .. }) = self.sockets.get(id) else { return };
         match session.protocol {

@@ -1,11 +1,12 @@
 //! Failed logins, counted by address: whoever guesses tokens or keys has to take his time.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use crate::accounts::network;
 use crate::ids::TokenId;
 
 /// How many logins of one address may fail in a row.
@@ -89,14 +90,6 @@ impl Attempts {
             oldest.and_then(|oldest| self.0.remove(&oldest));
         }
         self.0.entry(address).or_insert_with(|| Attempt { failures: 0, since: now, known: SmallVec::new() })
-    }
-}
-
-/// Whoever has one IPv6 address usually has the whole /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address @ IpAddr::V4(_) => address,
     }
 }
 

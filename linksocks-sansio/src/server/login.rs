@@ -8,6 +8,7 @@ use super::ServerEngine;
 use super::attempts::Door;
 use super::clients::Client;
 use super::registry::Kind;
+use crate::accounts::{Account, Exhausted};
 use crate::error::LinkError;
 use crate::event::Event;
 use crate::ids::{InstanceId, LinkId, Ticket, TokenId};
@@ -25,7 +26,13 @@ const INVALID_TOKEN: &str = "invalid token";
 const INVALID_AUTH: &str = "invalid auth message";
 
 /// What a client is told for whose token there are enough links.
-const TOO_MANY_LINKS: &str = "too many links with this token";
+const TOO_MANY_OF_TENANT: &str = "too many links with this token";
+
+/// What strangers learn of a limit that is reached.
+fn too_many(exhausted: Exhausted) -> (u16, &'static str) {
+    let is_tenant = matches!(exhausted.account, Account::Token(_));
+    (503, if is_tenant { TOO_MANY_OF_TENANT } else { "too many links" })
+}
 
 impl ServerEngine {
     pub(super) fn on_offer(&mut self, ticket: Ticket, request: &UpgradeRequest) {
@@ -39,40 +46,33 @@ impl ServerEngine {
         let login = self.judge_query(&request.query);
         let token = login.as_ref().and_then(|login| login.as_ref().ok()).map(|(token, _)| *token);
         let (address, now) = (request.peer.ip(), self.relay.now);
-        let rejection = rejection
+        let admitted = rejection
             .or_else(|| {
                 // A token that comes in a message is judged then.
                 let allowed = self.attempts.allows(address, token.map(Door::Token), now)
                     || login.is_none() && self.attempts.knows(address);
                 (!allowed).then_some((429, TOO_MANY_FAILURES))
             })
-            .or_else(|| self.check_limits(token).err().map(|reason| (503, reason)));
-        if let Some((status, reason)) = rejection {
-            self.relay.act(Action::RejectLink { ticket, status, reason });
-            return;
-        }
+            .map_or_else(|| self.relay.admit_link(address, token).map_err(too_many), Err);
+        let payers = match admitted {
+            Ok(payers) => payers,
+            Err((status, reason)) => return self.relay.act(Action::RejectLink { ticket, status, reason }),
+        };
         if let Some(Err(_)) = login {
             // Now, not when the client is told: many links can be tried at once.
             self.attempts.on_failure(address, now);
         }
         let offered = request.extensions.as_deref().map(Extensions::parse).unwrap_or_default();
         let accepted = offered.and(Extensions::from_config(&self.relay.config));
-        let link = self.relay.add_link(LinkEnd::Server { peer: request.peer }, accepted);
+        let link = self.relay.add_link(LinkEnd::Server { peer: request.peer }, accepted, payers);
+        if token.is_none() {
+            self.relay.add_stranger(link);
+        }
         if let Some(added) = self.relay.links.get_mut(link) {
             added.login = login;
         }
         self.relay.set_timer(Timer::LinkLogin(link), self.relay.config.timeouts.authentication);
         self.relay.act(Action::AcceptLink { ticket, link, extensions: accepted.header() });
-    }
-
-    /// Whether there may be one more link, with a valid token or none so far.
-    fn check_limits(&self, token: Option<TokenId>) -> Result<(), &'static str> {
-        self.relay.check_link_limits(token.is_some())?;
-        if token.is_some_and(|token| self.has_enough_links(token)) { Err(TOO_MANY_LINKS) } else { Ok(()) }
-    }
-
-    fn has_enough_links(&self, token: TokenId) -> bool {
-        self.clients.count(token) >= self.relay.config.limits.links_per_token
     }
 
     /// Reads a login from the query of the URL. `None`: there is none, an Auth message must come.
@@ -145,12 +145,12 @@ impl ServerEngine {
         // The token may have been removed since the offer.
         let login = login.and_then(|owner| Ok((owner, self.client(owner).ok_or(INVALID_TOKEN)?)));
         match login {
-            Ok(((token, _), _)) if self.has_enough_links(token) => {
-                // No AuthResponse: a client would take its token for wrong and give up.
-                let error = LinkError::Rejected(TOO_MANY_LINKS.to_owned());
-                self.relay.end_link(id, error, Ending::Close(close_code::TRY_AGAIN_LATER));
-            }
             Ok((owner, client)) => {
+                if self.relay.check_tenant(owner.0).is_err() {
+                    // No AuthResponse: a client would take its token for wrong and give up.
+                    let error = LinkError::Rejected(TOO_MANY_OF_TENANT.to_owned());
+                    return self.relay.end_link(id, error, Ending::Close(close_code::TRY_AGAIN_LATER));
+                }
                 self.attempts.on_success(peer.ip(), Door::Token(owner.0), self.relay.now);
                 self.clients.insert(id, owner.0, client);
                 self.relay.send_prelude(id, AuthResponse::Success { assigned: None }.encode());

@@ -1,5 +1,6 @@
 //! Authentication, extensions and what happens when they fail.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::epoch;
@@ -33,6 +34,16 @@ pub(super) fn offer_link(
     path_and_query: &str,
     extensions: Option<&str>,
 ) -> Option<LinkId> {
+    offer_link_from(server, None, path_and_query, extensions)
+}
+
+/// As [`offer_link`], from another address than all others.
+pub(super) fn offer_link_from(
+    server: &mut Host<ServerEngine>,
+    peer: Option<SocketAddr>,
+    path_and_query: &str,
+    extensions: Option<&str>,
+) -> Option<LinkId> {
     let request = LinkRequest {
         secure: false,
         server_name: "h".into(),
@@ -42,7 +53,8 @@ pub(super) fn offer_link(
         headers: Vec::new(),
     };
     let ticket = server.ticket();
-    let request: UpgradeRequest = offer(&request);
+    let mut request: UpgradeRequest = offer(&request);
+    request.peer = peer.unwrap_or(request.peer);
     server.input(Input::LinkOffered { ticket, request });
     let (_, link, _) = server.accepted.pop_front()?;
     server.input(Input::LinkOpened { link, response: UpgradeResponse::default() });
@@ -176,13 +188,21 @@ fn a_client_that_gives_up_answers_all_who_wait() {
 #[test]
 fn unauthenticated_links_are_limited() {
     let mut server = lone_server();
-    for _ in 0..256 {
-        assert!(offer_link(&mut server, "/socket", None).is_some());
+    let mut offer = |host: u8| {
+        let peer = SocketAddr::from(([192, 0, 2, host], 1000));
+        offer_link_from(&mut server, Some(peer), "/socket", None)
+    };
+    for host in 1..=4 {
+        assert_eq!((0..65).filter_map(|_| offer(host)).count(), 64, "others shall find some");
     }
-    assert!(offer_link(&mut server, "/socket", None).is_none());
-    assert_eq!(server.rejected[0].1, 503);
+    assert_eq!(offer(5), None);
+    assert!(server.rejected.iter().all(|(_, status)| *status == 503));
+    let told = server.events.iter().filter(|event| matches!(event, Event::LimitReached(_))).count();
+    assert_eq!(told, 4, "one for each of three addresses, one for all together");
+    assert_eq!(server.engine.stats().refusals, 5);
     assert!(offer_link(&mut server, "/elsewhere", None).is_none());
-    assert_eq!(server.rejected[1].1, 404);
+    assert_eq!(server.rejected[5].1, 404);
+    assert!(offer_link(&mut server, &url_login(TOKEN), None).is_some(), "who is known is let in");
 }
 
 #[test]

@@ -27,6 +27,8 @@ fn with_logs(log: usize, most: usize) -> Pair {
     let (mut client, mut server) = (client_config(), server_config());
     for relay in [&mut client.relay, &mut server.relay] {
         (relay.limits.session_log, relay.limits.session_log_max) = (log, most);
+        relay.limits.acknowledge_at = log / 4;
+        relay.extensions.window = 1 << 20;
     }
     Pair::with(client, server)
 }
@@ -212,8 +214,10 @@ fn all_logs_together_grow_within_a_budget() {
     let mut config = client_config();
     config.links = 2;
     config.relay.limits.session_log = 100_000;
-    config.relay.limits.session_log_growth = 100_000;
-    let mut pair = Pair::with(config, server_config());
+    config.relay.limits.memory = 4 * 300_000;
+    let mut server = server_config();
+    server.relay.extensions.window = 1 << 20;
+    let mut pair = Pair::with(config, server);
     let (first, second) = (pair.open().0, pair.open().0);
     pair.advance(SECOND);
     for app in [first, second] {
@@ -593,7 +597,7 @@ fn without_a_link_reading_stops_and_writing_goes_on() {
     let mut pair = Pair::new();
     let (app, target) = pair.open();
     pair.client.peers.get_mut(&app).unwrap().stalled = true;
-    pair.server.send(target, &pattern(11, 600_000));
+    pair.server.send(target, &pattern(11, 200_000));
     pair.drive();
     pair.cut();
     pair.client.send(app, &pattern(12, 30_000_000));
@@ -603,7 +607,7 @@ fn without_a_link_reading_stops_and_writing_goes_on() {
     for _ in 0..100 {
         pair.client.take_pending(app);
     }
-    assert_eq!(pair.app(app), pattern(11, 600_000));
+    assert_eq!(pair.app(app), pattern(11, 200_000));
     pair.advance(5 * SECOND);
     assert_eq!(pair.target(target), pattern(12, 30_000_000));
 }
@@ -612,6 +616,7 @@ fn without_a_link_reading_stops_and_writing_goes_on() {
 fn a_paused_link_stays_paused() {
     let mut config = server_config();
     config.relay.limits.link_receive_budget = 100_000;
+    config.relay.extensions.window = 1 << 20;
     let mut pair = Pair::with(client_config(), config);
     let (app, target) = pair.open();
     pair.server.peers.get_mut(&target).unwrap().stalled = true;

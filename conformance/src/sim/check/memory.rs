@@ -8,6 +8,9 @@ use super::{Verdict, require};
 /// The longest message that is not made of what a socket was read for.
 const CONTROL: usize = 64 * 1024;
 
+/// What each link may have waiting of each kind, whatever the others have.
+const FREE: usize = 64 * 1024;
+
 /// Compares what an engine says of itself with what it was allowed.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -30,7 +33,10 @@ impl Memory {
         // was allowed to exceed the credit.
         let slack = self.limits.link_receive_window + self.longest;
         self.links = self.links.max(stats.links);
-        let budget = self.links * (self.limits.link_receive_budget + slack) + self.inflated(stats.channels);
+        // Beyond what all links have together, each has a little of its own.
+        let each = self.links * (FREE + slack);
+        let budget = self.links * (self.limits.link_receive_budget + slack);
+        let budget = budget.min(self.limits.memory / 2 + each) + self.inflated(stats.channels);
         require(stats.receive_queued <= budget, "memory stays within the budget", || {
             format!("{} received bytes wait, the budget is {budget}", stats.receive_queued)
         })?;
@@ -45,11 +51,12 @@ impl Memory {
         let budget = (stats.sockets + stats.links) * ahead + joined;
         let foreign = if self.joins { self.longest } else { 0 };
         let message = self.limits.message_max.max(foreign) + Limits::MESSAGE_OVERHEAD + CONTROL;
-        let logs = self.links * (self.limits.session_log + message) + self.limits.session_log_growth;
+        let logs = self.links * (self.limits.session_log.max(FREE) + message) + self.limits.memory / 4;
         require(stats.session_logs <= logs, "memory stays within the budget", || {
             format!("{} bytes wait for acknowledgements, the budget is {logs}", stats.session_logs)
         })?;
         let datagrams = self.links * self.limits.udp_link_bytes;
+        let datagrams = datagrams.min(self.links * FREE + self.limits.memory / 8);
         require(stats.datagrams_queued <= datagrams, "memory stays within the budget", || {
             format!("{} bytes of datagrams wait, the budget is {datagrams}", stats.datagrams_queued)
         })?;

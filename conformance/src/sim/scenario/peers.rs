@@ -160,6 +160,9 @@ fn extensions(dice: &mut Dice) -> ExtensionConfig {
         2 | 3 => extensions.window = dice.size(4 << 10, 1 << 20) as u32,
         _ => {}
     }
+    if dice.chance(30) {
+        extensions.window_max = dice.size(1, 8 << 20) as u32;
+    }
     extensions
 }
 
@@ -219,8 +222,9 @@ fn tight_limits(dice: &mut Dice) -> Limits {
     limits.udp_names = dice.size(1, 8);
     // The peer may let 100 ms pass before it acknowledges anything.
     limits.session_log = dice.size(64 << 10, 1 << 20);
+    limits.acknowledge_at = dice.size(16 << 10, 1 << 20);
     limits.session_log_max = dice.size(limits.session_log, 4 << 20);
-    limits.session_log_growth = dice.size(1, 4 << 20);
+    limits.memory = dice.size(1, 16 << 20);
     if dice.chance(20) {
         limits.suspended_links = dice.below(3) as usize;
     }
