@@ -80,8 +80,6 @@ pub enum Resource {
     Lookups,
     /// Bytes received from links that wait for sockets.
     Received,
-    /// Bytes that sockets may be read ahead of links.
-    ReadAhead,
     /// Bytes of sent messages that are kept until the peer has them.
     Kept,
     /// Bytes of datagrams that wait.
@@ -94,7 +92,7 @@ impl Resource {
         match self {
             Self::Received => memory / 2,
             Self::Kept => memory / 4,
-            Self::ReadAhead | Self::Datagrams => memory / 8,
+            Self::Datagrams => memory / 8,
             Self::Links | Self::Strangers | Self::Channels | Self::Dials | Self::Lookups => 0,
         }
     }
@@ -109,7 +107,6 @@ impl fmt::Display for Resource {
             Self::Dials => "connections in the making",
             Self::Lookups => "name lookups",
             Self::Received => "received bytes that wait",
-            Self::ReadAhead => "bytes read ahead",
             Self::Kept => "sent bytes that are kept",
             Self::Datagrams => "bytes of datagrams",
         })

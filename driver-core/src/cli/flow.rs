@@ -1,7 +1,8 @@
 //! Flags about how bytes become messages, of clients and servers alike.
 
+use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
-use linksocks_sansio::config::{BatchDelay, BatchingMode, CompressionConfig, RelayConfig};
+use linksocks_sansio::config::{BatchDelay, BatchingMode, CompressionConfig, Limits, RelayConfig};
 
 use super::args::OTHER_FLAGS;
 use super::duration;
@@ -26,7 +27,15 @@ pub(super) struct FlowArgs {
     /// and only on slow links]
     #[arg(long, value_name = "BYTES", value_parser = compression)]
     compression_threshold: Option<CompressionConfig>,
+
+    /// Memory that the process may use, such as 64MiB: queues, channels and links are limited to it
+    /// [default: as much as 1 GiB of queues needs]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    memory_limit: Option<ByteSize>,
 }
+
+/// Less is not enough for a few channels at a time.
+const LEAST_MEMORY: ByteSize = ByteSize::mib(16);
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Batching {
@@ -47,6 +56,9 @@ impl FlowArgs {
         if let Some(compression) = self.compression_threshold {
             relay.compression = compression;
         }
+        if let Some(memory) = self.memory_limit {
+            relay.limits = Limits::for_memory(usize::try_from(memory.as_u64()).unwrap_or(usize::MAX));
+        }
     }
 }
 
@@ -61,6 +73,11 @@ fn batch_delay(text: &str) -> Result<BatchDelay, &'static str> {
         return Err("the first duration is the shorter one");
     }
     Ok(BatchDelay::new(min, max))
+}
+
+fn memory(text: &str) -> Result<ByteSize, &'static str> {
+    let size: ByteSize = text.parse().map_err(|_| "expected a size such as 64MiB")?;
+    if size < LEAST_MEMORY { Err("expected at least 16MiB") } else { Ok(size) }
 }
 
 /// Whoever names a threshold wants it to hold on any link.
@@ -120,6 +137,7 @@ mod tests {
             let compression = config(flags).unwrap().compression;
             assert_eq!((compression.threshold, compression.always), (threshold, always), "{flags}");
         }
+        assert_eq!(config("--memory-limit 64MiB").unwrap().limits.memory, 32 << 20);
     }
 
     #[test]
@@ -133,6 +151,8 @@ mod tests {
             ("--batch-delay 2s..1s", "shorter one"),
             ("--compression-threshold -1", "-1"),
             ("--compression-threshold 1k", "number of bytes or off"),
+            ("--memory-limit much", "a size such as"),
+            ("--memory-limit 64", "at least 16MiB"),
         ] {
             let error = config(flags).unwrap_err();
             assert!(error.contains(part), "{flags}: {error}");

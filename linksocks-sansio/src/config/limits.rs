@@ -39,9 +39,9 @@ use crate::accounts::{Account, Resource};
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes that may wait in all links and channels together: half of them received ones that wait for
-    /// sockets, a quarter sent ones that are kept until the peer has them, an eighth read ahead of links, an
-    /// eighth datagrams. Beyond it each link has 64 KiB of each kind, so that all go on. See
-    /// [`Limits::for_memory`] for what else a process needs. Default 1 GiB.
+    /// sockets, a quarter sent ones that are kept until the peer has them, an eighth datagrams; the rest is
+    /// for what is read ahead. Beyond it each link has 64 KiB of each kind, so that all go on. What else a
+    /// process needs, [`Limits::for_memory`] says. Default 1 GiB.
     pub memory: usize,
     /// What of it the clients with one token may take. Default 768 MiB.
     pub memory_per_token: usize,
@@ -147,6 +147,58 @@ impl Limits {
     /// How much of a gzip payload is inflated at a time.
     pub const INFLATE_STEP: usize = 64 * KIB;
 
+    /// Limits for a process that may use `bytes` of memory: half of it for what waits, a quarter for
+    /// channels, at 16 KiB each, and a quarter for links, at 64 KiB each. Nothing becomes larger than by default.
+    ///
+    /// ```
+    /// use linksocks_sansio::config::Limits;
+    ///
+    /// let small = Limits::for_memory(64 << 20);
+    /// assert_eq!((small.memory, small.channels, small.links), (32 << 20, 1024, 256));
+    /// assert!(small.link_receive_budget <= small.memory / 4);
+    /// let large = Limits::for_memory(64 << 30);
+    /// assert_eq!((large.memory, large.channels), (1 << 30, 131_072));
+    /// ```
+    #[must_use]
+    pub fn for_memory(bytes: usize) -> Self {
+        let most = Self::default();
+        let memory = (bytes / 2).min(most.memory);
+        let channels = (bytes / 4 / (16 * KIB)).clamp(16, most.channels);
+        let links = (bytes / 4 / (64 * KIB)).clamp(4, most.links);
+        // A part of what may wait, but so much that things go on.
+        let part =
+            |divisor: usize, least: usize, most: usize| (memory / divisor).clamp(least.min(most), most);
+        Self {
+            memory,
+            memory_per_token: memory / 4 * 3,
+            memory_per_address: memory / 4 * 3,
+            link_receive_budget: part(4, 512 * KIB, most.link_receive_budget),
+            link_receive_window: part(16, 256 * KIB, most.link_receive_window),
+            socket_write_window: part(128, 64 * KIB, most.socket_write_window),
+            message_max: part(64, 64 * KIB, most.message_max),
+            channels,
+            channels_per_token: channels.min(most.channels_per_token),
+            channels_per_link: channels.min(most.channels_per_link),
+            socks_connections: channels.min(most.socks_connections),
+            dials: channels.min(most.dials),
+            dials_per_token: channels.min(most.dials_per_token),
+            dials_per_client: channels.min(most.dials_per_client),
+            links,
+            links_per_token: (links / 2).min(most.links_per_token),
+            links_per_address: (links / 2).min(most.links_per_address),
+            unauthenticated_links: (links / 2).min(most.unauthenticated_links),
+            unauthenticated_links_per_address: (links / 4).min(most.unauthenticated_links_per_address),
+            udp_queue_bytes: part(64, 128 * KIB, most.udp_queue_bytes),
+            udp_link_bytes: part(16, 256 * KIB, most.udp_link_bytes),
+            session_log: part(128, 64 * KIB, most.session_log),
+            acknowledge_at: part(128, 32 * KIB, most.acknowledge_at),
+            session_log_max: part(16, 64 * KIB, most.session_log_max),
+            suspended_links: links.min(most.suspended_links),
+            suspended_bytes: part(4, 256 * KIB, most.suspended_bytes),
+            ..most
+        }
+    }
+
     /// How much a channel inflates at a time while the receive budget is full and bytes of
     /// `channels` channels wait: the less the more there are, but 4 KiB at least.
     pub fn narrow_step(&self, channels: usize) -> usize {
@@ -171,7 +223,7 @@ impl Limits {
             (Resource::Lookups, Account::Token(_)) => self.lookups_per_token,
             (Resource::Lookups, Account::Client(..) | Account::Port(_)) => self.lookups_per_client,
             (
-                Resource::Received | Resource::Kept | Resource::ReadAhead | Resource::Datagrams,
+                Resource::Received | Resource::Kept | Resource::Datagrams,
                 Account::Everybody | Account::Token(_) | Account::Address(_),
             ) => resource.share(self.memory_of(account)),
             (

@@ -7,6 +7,7 @@ mod agent;
 mod api;
 mod autonomy;
 mod batching;
+mod budgets;
 mod cleanup;
 #[cfg(feature = "gzip")]
 mod compression;
