@@ -266,6 +266,7 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
             | Input::SocketOpened { .. }
             | Input::SocketRead { .. }
             | Input::SocketEof { .. }
+            | Input::Revoked { .. }
             | Input::SocketWritten { .. }
             | Input::SocketBound { .. }
             | Input::DatagramReceived { .. }
@@ -283,6 +284,7 @@ impl<R: Runtime, E: Engine + Send + 'static> Owner<R, E> {
                 Output::Receive { link, bytes } => self.to_link(link, LinkCommand::Receive(bytes)),
                 Output::Write { socket, data } => self.to_socket(socket, StreamCommand::Write(data)),
                 Output::Read { socket, credit } => self.to_socket(socket, StreamCommand::Read(credit)),
+                Output::Revoke { socket } => self.to_socket(socket, StreamCommand::Revoke),
                 Output::ReceiveDatagrams { socket, count } => {
                     self.to_datagrams(socket, DatagramCommand::Receive(count));
                 }

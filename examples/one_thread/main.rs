@@ -193,6 +193,12 @@ impl Driver {
                         stream.credit.chunk = credit.chunk;
                     });
                 }
+                Output::Revoke { socket } => {
+                    if let Some(stream) = self.streams.get_mut(&socket) {
+                        let bytes = std::mem::take(&mut stream.credit.bytes);
+                        self.turn.inputs.push(Input::Revoked { socket, bytes });
+                    }
+                }
                 Output::Accept { listener, count } => {
                     self.listeners.entry(listener).and_modify(|listener| listener.credit += count);
                 }

@@ -82,6 +82,8 @@ pub enum Resource {
     Received,
     /// Bytes of sent messages that are kept until the peer has them.
     Kept,
+    /// Bytes that sockets may be read ahead of links.
+    ReadAhead,
     /// Bytes of datagrams that wait.
     Datagrams,
 }
@@ -92,7 +94,7 @@ impl Resource {
         match self {
             Self::Received => memory / 2,
             Self::Kept => memory / 4,
-            Self::Datagrams => memory / 8,
+            Self::ReadAhead | Self::Datagrams => memory / 8,
             Self::Links | Self::Strangers | Self::Channels | Self::Dials | Self::Lookups => 0,
         }
     }
@@ -108,6 +110,7 @@ impl fmt::Display for Resource {
             Self::Lookups => "name lookups",
             Self::Received => "received bytes that wait",
             Self::Kept => "sent bytes that are kept",
+            Self::ReadAhead => "bytes read ahead",
             Self::Datagrams => "bytes of datagrams",
         })
     }
@@ -265,6 +268,7 @@ pub(crate) struct Loans {
     pub(crate) payers: Payers,
     pub(crate) received: Loan,
     pub(crate) kept: Loan,
+    pub(crate) read_ahead: Loan,
     pub(crate) datagrams: Loan,
 }
 
@@ -274,6 +278,7 @@ impl Loans {
             payers,
             received: Loan::new(Resource::Received),
             kept: Loan::new(Resource::Kept),
+            read_ahead: Loan::new(Resource::ReadAhead),
             datagrams: Loan::new(Resource::Datagrams),
         }
     }

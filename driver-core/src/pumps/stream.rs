@@ -47,6 +47,8 @@ pub enum StreamCommand {
     Write(Bytes),
     /// See [`Output::Read`](linksocks_sansio::Output::Read).
     Read(ReadCredit),
+    /// See [`Output::Revoke`](linksocks_sansio::Output::Revoke).
+    Revoke,
     /// See [`Action::ShutdownWrite`](linksocks_sansio::Action::ShutdownWrite).
     ShutdownWrite,
     /// See [`Action::Close`](linksocks_sansio::Action::Close).
@@ -257,6 +259,10 @@ impl<R: Runtime, S: RuntimeStream> Pump<R, S> {
                 self.credit.bytes += credit.bytes;
                 self.credit.chunk = credit.chunk;
                 self.patience = None;
+            }
+            StreamCommand::Revoke => {
+                let bytes = std::mem::take(&mut self.credit.bytes);
+                self.inbox.put(Input::Revoked { socket: self.socket, bytes });
             }
             StreamCommand::ShutdownWrite => self.end_write_half(),
             StreamCommand::Close { linger } => {

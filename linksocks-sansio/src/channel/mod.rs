@@ -97,6 +97,8 @@ pub(crate) struct Channel {
     pub(crate) outbound: Outbound,
     /// What we let the peer send, in bytes of whole messages; without the window extension unused.
     pub(crate) granted: GrantedWindow,
+    /// How much its socket may be read ahead beyond what every channel's may.
+    pub(crate) read_ahead: usize,
     /// Whether the peer may still refer to this channel. When it is over on the wire, what was
     /// received is still written out.
     pub(crate) on_wire: bool,

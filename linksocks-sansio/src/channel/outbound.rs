@@ -14,8 +14,8 @@ use crate::io::ReadCredit;
 use crate::link::Turn;
 use crate::wire::{DATA_HEADER_LEN, seal_tcp};
 
-/// The least that may be on its way from a socket to a link.
-const MIN_READ_WINDOW: usize = 64 * 1024;
+/// The least that may be on its way from a busy socket to a link.
+const BUSY_READ_WINDOW: usize = 64 * 1024;
 
 /// A message below this length is copied when it must wait.
 const COPY_BELOW: usize = 4 * 1024;
@@ -299,6 +299,8 @@ pub(crate) struct ReadPacer {
 }
 
 impl ReadPacer {
+    /// Every channel may be read so far ahead.
+    pub(crate) const FREE: usize = 16 * 1024;
     /// Reads this often below a quarter of the chunk shrink it.
     const SHRINK_AFTER: u8 = 8;
 
@@ -340,11 +342,28 @@ impl ReadPacer {
         self.outstanding = self.outstanding.saturating_sub(bytes);
     }
 
-    /// Grants more once half of the window is used. `largest` is the largest read allowed, `ahead`
-    /// what may be collected beyond what keeps the link busy.
-    pub(crate) fn top_up(&mut self, largest: usize, ahead: usize) -> Option<ReadCredit> {
+    /// The window that a socket needs. `largest` is the largest read allowed, `ahead` what may be collected
+    /// beyond what keeps the link busy.
+    pub(crate) fn window(&mut self, largest: usize, ahead: usize) -> usize {
         self.chunk = self.chunk.min(largest).max(1);
-        let window = (self.chunk * 2).max(MIN_READ_WINDOW) + ahead;
+        // As long as no read has filled its chunk, there is no hurry.
+        let busy = self.chunk > self.smallest.min(largest);
+        let window = if busy { (self.chunk * 2).max(BUSY_READ_WINDOW) } else { self.chunk.max(Self::FREE) };
+        window + ahead
+    }
+
+    /// What has been granted and not gone to the link.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// What was learnt is out of date.
+    pub(crate) fn begin_anew(&mut self) {
+        (self.chunk, self.small_reads) = (self.smallest, 0);
+    }
+
+    /// Grants more once half of the window is used.
+    pub(crate) fn top_up(&mut self, window: usize) -> Option<ReadCredit> {
         if self.outstanding > window / 2 {
             return None;
         }
@@ -478,17 +497,21 @@ mod tests {
     #[test]
     fn reads_grow_while_they_fill_and_shrink_when_they_do_not() {
         let mut pacer = ReadPacer::new(16 << 10);
-        let credit = pacer.top_up(1 << 20, 0).unwrap();
-        assert_eq!((credit.bytes, credit.chunk), (64 << 10, 16 << 10));
+        let top_up = |pacer: &mut ReadPacer, largest, ahead| {
+            let window = pacer.window(largest, ahead);
+            pacer.top_up(window)
+        };
+        let credit = top_up(&mut pacer, 1 << 20, 0).unwrap();
+        assert_eq!((credit.bytes, credit.chunk), (16 << 10, 16 << 10));
         for _ in 0..10 {
             let chunk = pacer.chunk;
             pacer.on_read(chunk);
         }
-        pacer.on_released(64 << 10);
-        let credit = pacer.top_up(256 << 10, 0).unwrap();
+        pacer.on_released(16 << 10);
+        let credit = top_up(&mut pacer, 256 << 10, 0).unwrap();
         assert_eq!(credit.chunk, 256 << 10);
-        assert_eq!(pacer.top_up(256 << 10, 0), None, "nothing has left yet");
-        let ahead = pacer.top_up(256 << 10, 1 << 20).unwrap();
+        assert_eq!(top_up(&mut pacer, 256 << 10, 0), None, "nothing has left yet");
+        let ahead = top_up(&mut pacer, 256 << 10, 1 << 20).unwrap();
         assert_eq!(ahead.bytes, 1 << 20, "what may be collected beyond");
         for _ in 0..200 {
             pacer.on_read(10);

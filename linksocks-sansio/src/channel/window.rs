@@ -67,6 +67,10 @@ pub(crate) struct GrantedWindow {
     returned: Option<Instant>,
 }
 
+/// Ping and pong don't wait for the tasks of channels, as data and credit do: a round trip takes at least
+/// so long.
+const LEAST_ROUND_TRIP: Duration = Duration::from_millis(1);
+
 /// The peer sent more than it was allowed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WindowExceeded;
@@ -121,7 +125,7 @@ impl GrantedWindow {
         let (Some(returned), Some(round_trip)) = (self.returned, consumed.round_trip) else { return 0 };
         let lasted = consumed.now.saturating_duration_since(returned);
         let room = consumed.most.saturating_sub(self.window);
-        if lasted < round_trip * 2 { self.window.min(room) } else { 0 }
+        if lasted < round_trip.max(LEAST_ROUND_TRIP) * 2 { self.window.min(room) } else { 0 }
     }
 
     /// By how much the window has grown.

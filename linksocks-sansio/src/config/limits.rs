@@ -39,9 +39,9 @@ use crate::accounts::{Account, Resource};
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes that may wait in all links and channels together: half of them received ones that wait for
-    /// sockets, a quarter sent ones that are kept until the peer has them, an eighth datagrams; the rest is
-    /// for what is read ahead. Beyond it each link has 64 KiB of each kind, so that all go on. What else a
-    /// process needs, [`Limits::for_memory`] says. Default 1 GiB.
+    /// sockets, a quarter sent ones that are kept until the peer has them, an eighth datagrams, an eighth
+    /// what sockets may be read ahead of links. Beyond it each link has 64 KiB of each kind, and each socket
+    /// 16 KiB, so that all go on. What else a process needs, [`Limits::for_memory`] says. Default 1 GiB.
     pub memory: usize,
     /// What of it the clients with one token may take. Default 768 MiB.
     pub memory_per_token: usize,
@@ -53,6 +53,9 @@ pub struct Limits {
     pub link_receive_budget: usize,
     /// How much may be on its way from a link to the engine. Default 2 MiB.
     pub link_receive_window: usize,
+    /// How much the sockets of all channels of a link together may be read ahead of it, beyond 16 KiB for
+    /// each. Default 64 MiB.
+    pub link_read_ahead: usize,
     /// How much may be in the driver on its way to a socket. Default 256 KiB.
     pub socket_write_window: usize,
     /// The largest message payload, at least [`Limits::LEAST_MESSAGE_MAX`]. Default 1 MiB (old
@@ -174,6 +177,7 @@ impl Limits {
             memory_per_address: memory / 4 * 3,
             link_receive_budget: part(4, 512 * KIB, most.link_receive_budget),
             link_receive_window: part(16, 256 * KIB, most.link_receive_window),
+            link_read_ahead: part(16, 256 * KIB, most.link_read_ahead),
             socket_write_window: part(128, 64 * KIB, most.socket_write_window),
             message_max: part(64, 64 * KIB, most.message_max),
             channels,
@@ -223,7 +227,7 @@ impl Limits {
             (Resource::Lookups, Account::Token(_)) => self.lookups_per_token,
             (Resource::Lookups, Account::Client(..) | Account::Port(_)) => self.lookups_per_client,
             (
-                Resource::Received | Resource::Kept | Resource::Datagrams,
+                Resource::Received | Resource::Kept | Resource::ReadAhead | Resource::Datagrams,
                 Account::Everybody | Account::Token(_) | Account::Address(_),
             ) => resource.share(self.memory_of(account)),
             (
@@ -255,6 +259,7 @@ impl Default for Limits {
             memory_per_address: 768 * MIB,
             link_receive_budget: 64 * MIB,
             link_receive_window: 2 * MIB,
+            link_read_ahead: 64 * MIB,
             socket_write_window: 256 * KIB,
             message_max: MIB,
             message_min: 16 * KIB,

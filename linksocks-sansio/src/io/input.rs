@@ -167,6 +167,13 @@ pub enum Input {
         /// The bytes, in memory that leaves room for a message header.
         buf: ReadBuf,
     },
+    /// The answer to [`Output::Revoke`](super::Output::Revoke).
+    Revoked {
+        /// The socket.
+        socket: SocketId,
+        /// How many bytes it might still have read.
+        bytes: usize,
+    },
     /// The other end has shut down its write half. Nothing more will be read; writing goes on.
     SocketEof {
         /// The socket.

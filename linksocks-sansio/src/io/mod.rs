@@ -84,7 +84,8 @@
 //! | [`Input::SocketWritten`] | driver | [`Output::Write`] | bytes waiting in the driver for a socket |
 //! | [`Input::LinkWritten`] | driver | [`Output::Transmit`] | bytes waiting in the driver for a link |
 //!
-//! The engine adds to a grant before it is used up, unless nothing more shall come. The example of
+//! The engine adds to a grant before it is used up, unless nothing more shall come. Of [`Output::Read`] it
+//! may take back what has not been used ([`Output::Revoke`]). The example of
 //! [`ReadCredit`] has what a driver does with it.
 //!
 //! # A link in memory

@@ -74,6 +74,13 @@ pub enum Output {
         /// The permission.
         credit: ReadCredit,
     },
+    /// Takes permission to read from a socket back: the driver forgets what is left of it, and tells how much
+    /// that was with [`Input::Revoked`](super::Input::Revoked). Permissions that come later count anew. Not
+    /// answered if the socket has ended meanwhile.
+    Revoke {
+        /// The socket.
+        socket: SocketId,
+    },
     /// Permission to receive messages from a link. A message may be received while any credit is
     /// left, even if it is longer; the debt is taken from the next grant. Without credit the driver leaves
     /// the socket alone, so that the kernel holds the peer back.

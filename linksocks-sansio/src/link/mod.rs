@@ -85,6 +85,8 @@ pub(crate) struct Link {
     pub(crate) associations: BTreeMap<ChannelId, AssociationKey>,
     /// By how much the windows granted to its channels have grown altogether.
     pub(crate) extra_windows: usize,
+    /// How much the sockets of its channels may be read ahead altogether, beyond what each may.
+    pub(crate) read_ahead: usize,
     /// Bytes of datagrams that wait for all UDP associations, with overhead.
     pub(crate) datagram_bytes: usize,
     pub(crate) keep_alive: KeepAlive,
@@ -134,6 +136,7 @@ impl Link {
             channels: BTreeMap::new(),
             associations: BTreeMap::new(),
             extra_windows: 0,
+            read_ahead: 0,
             datagram_bytes: 0,
             keep_alive: KeepAlive::new(now),
             has_partners: false,
@@ -223,6 +226,7 @@ impl Link {
         std::mem::swap(&mut heir.budget, &mut self.budget);
         std::mem::swap(&mut heir.loans, &mut self.loans);
         heir.extra_windows = std::mem::take(&mut self.extra_windows);
+        heir.read_ahead = std::mem::take(&mut self.read_ahead);
         heir.session = self.session.take();
     }
 

@@ -1,15 +1,10 @@
-//! From sockets to links: how much is read, and what of it shares a message.
+//! From sockets to links: what of that which is read shares a message.
 
 use super::{Relay, Timer};
-use crate::channel::{BatchRules, Channel};
-use crate::config::BatchingMode;
+use crate::channel::BatchRules;
 use crate::ids::ChannelKey;
-use crate::io::{Output, ReadBuf};
+use crate::io::ReadBuf;
 use crate::wire::DATA_HEADER_LEN;
-
-/// While more than this waits for links altogether, channels collect nothing beyond what keeps their
-/// links busy.
-const COLLECT_BUDGET: usize = 16 * 1024 * 1024;
 
 impl Relay {
     /// Takes what was read from a channel's socket.
@@ -70,50 +65,5 @@ impl Relay {
         let longest = link.map_or(limits.message_min, |link| link.longest_message().min(limits.message_max));
         let longest = channel.map_or(longest, |channel| longest.min(channel.outbound.longest_message()));
         longest.saturating_sub(DATA_HEADER_LEN).min(self.config.batching.buffer_size)
-    }
-
-    /// Lets the driver read more of a channel's socket, if enough has left for the link.
-    pub(super) fn grant_read(&mut self, key: ChannelKey) {
-        let largest = self.largest_payload(key);
-        let ahead = self.collected_ahead(key, largest);
-        let Some(channel) = self.channels.get(key) else { return };
-        if !channel.is_reading() {
-            return;
-        }
-        if let Some(id) = channel.socket()
-            && let Some(socket) = self.sockets.get_mut(id)
-            && let Some(credit) = socket.pacer.top_up(largest, ahead)
-        {
-            match socket.application {
-                None => self.push(Output::Read { socket: id, credit }),
-                Some(application) => self.widen_pipe(application, id, credit),
-            }
-        }
-    }
-
-    /// `bytes` of what was read from a channel's socket have left, or go nowhere: as much again may
-    /// be read.
-    pub(super) fn release_read(&mut self, key: ChannelKey, bytes: usize) {
-        if let Some(id) = self.channels.get(key).and_then(Channel::socket)
-            && let Some(socket) = self.sockets.get_mut(id)
-        {
-            socket.pacer.on_released(bytes);
-        }
-        self.grant_read(key);
-    }
-
-    /// How much a channel may collect beyond what keeps its link busy.
-    fn collected_ahead(&mut self, key: ChannelKey, largest: usize) -> usize {
-        let Some(channel) = self.channels.get_mut(key) else { return 0 };
-        let holds = self.config.batching.mode == BatchingMode::Literal && channel.outbound.is_batching();
-        if self.totals.send_queued > COLLECT_BUDGET {
-            if holds {
-                // Whoever may not read on must not wait for more.
-                self.flush(key);
-            }
-            return 0;
-        }
-        let batch = if holds { largest } else { 0 };
-        batch.max(self.run_to_compress(key).map_or(0, |run| run.enough))
     }
 }

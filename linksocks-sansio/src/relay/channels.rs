@@ -421,6 +421,7 @@ impl Relay {
         self.timers.cancel(Timer::LastBytes(key));
         let mut channel = self.channels.remove(key)?;
         self.accounts.give_back(Resource::Channels, &tenants(channel.token), 1);
+        self.stop_reading_ahead(&channel);
         self.end_sweeping();
         self.discharge(key, channel.link, channel.charged);
         self.totals.send_queued -= channel.outbound.clear();

@@ -209,10 +209,7 @@ impl Relay {
         let (owner, direct) = (dial.owner, dial.via.is_none());
         let mut socket = Socket::new(SocketOwner::Dial(key), self.config.limits.read_min);
         let read = match owner {
-            DialOwner::Channel(channel) if direct => {
-                let largest = self.largest_payload(channel);
-                socket.pacer.top_up(largest, 0).unwrap_or_default()
-            }
+            DialOwner::Channel(channel) if direct => self.first_read(channel, &mut socket),
             DialOwner::Channel(_) | DialOwner::Link(_) => ReadCredit::default(),
         };
         let socket = self.sockets.insert(socket);

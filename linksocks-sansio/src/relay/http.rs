@@ -181,7 +181,8 @@ impl Relay {
         }
         let largest = self.config.limits.message_min;
         if let Some(socket) = self.sockets.get_mut(application)
-            && let Some(credit) = socket.pacer.top_up(largest, 0)
+            && let window = socket.pacer.window(largest, 0)
+            && let Some(credit) = socket.pacer.top_up(window)
         {
             self.push(Output::Read { socket: application, credit });
         }

@@ -113,7 +113,7 @@ impl Relay {
 
     /// Gives back all that the queues of a link had on credit.
     pub(super) fn repay(&mut self, mut loans: Loans) {
-        for loan in [&mut loans.received, &mut loans.kept, &mut loans.datagrams] {
+        for loan in [&mut loans.received, &mut loans.kept, &mut loans.read_ahead, &mut loans.datagrams] {
             self.accounts.repay(loan, &loans.payers);
         }
         self.serve_unpaid();

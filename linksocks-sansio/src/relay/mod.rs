@@ -21,6 +21,7 @@ mod memory;
 mod messages;
 mod opening;
 mod policy;
+mod read_ahead;
 mod rerouting;
 mod role;
 mod send;
@@ -232,6 +233,8 @@ pub(crate) struct Relay {
     detached_loans: Loans,
     /// Who waits for memory.
     unpaid: VecDeque<Unpaid>,
+    /// When idle channels may be looked for again, to take back what they may read ahead.
+    next_revocation: Instant,
     totals: Stats,
     /// Made when it is needed first.
     deflate: Option<Box<Deflate>>,
@@ -268,6 +271,7 @@ impl Relay {
             detached: ReceiveBudget::new(config.limits.link_receive_budget),
             detached_loans: Loans::new(Payers::from_iter([Account::Everybody])),
             unpaid: VecDeque::new(),
+            next_revocation: now,
             totals: Stats::default(),
             deflate: None,
             shutdown: Shutdown::No,
@@ -344,6 +348,7 @@ impl Relay {
             Input::SocketFailed { socket, error } => self.on_socket_failed(socket, error),
             Input::SocketRead { socket, buf } => self.on_socket_read(socket, buf),
             Input::SocketEof { socket } => self.on_socket_eof(socket),
+            Input::Revoked { socket, bytes } => self.on_revoked(socket, bytes),
             Input::SocketWritten { socket, bytes } => self.on_socket_written(socket, bytes),
             Input::SocketBound { socket, local } => self.on_socket_bound(socket, local),
             Input::DatagramReceived { socket, from, payload } => {

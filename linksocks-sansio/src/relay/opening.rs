@@ -100,6 +100,7 @@ impl Relay {
             unconfirmed: false,
             extensions: link.map(|link| link.extensions).unwrap_or_default(),
             inbound: Inbound::default(),
+            read_ahead: 0,
             outbound: Outbound::new(id, link.and_then(|link| link.peer_window), batcher),
             granted: GrantedWindow::new(self.config.extensions.window),
             on_wire: true,
@@ -147,10 +148,9 @@ impl Relay {
                 self.begin_session(key, socket, &session);
             }
             Origin::Http(application) => {
-                let largest = self.largest_payload(key);
                 let mut socket = Socket::new(SocketOwner::Channel(key), self.config.limits.read_min);
                 socket.application = Some(application);
-                let read = socket.pacer.top_up(largest, 0).unwrap_or_default();
+                let read = self.first_read(key, &mut socket);
                 let socket = self.sockets.insert(socket);
                 self.connect_pipe(application, socket, read);
                 self.set_open(key, socket);
@@ -158,9 +158,8 @@ impl Relay {
             Origin::Leg(Leg::Stream(first)) => self.confirm_leg(first, key),
             Origin::Leg(Leg::Datagrams(_)) => {}
             Origin::Embed(ticket) => {
-                let largest = self.largest_payload(key);
                 let mut socket = Socket::new(SocketOwner::Channel(key), self.config.limits.read_min);
-                let read = socket.pacer.top_up(largest, 0).unwrap_or_default();
+                let read = self.first_read(key, &mut socket);
                 let socket = self.sockets.insert(socket);
                 self.act(Action::AdoptSocket { ticket, socket, read });
                 self.set_open(key, socket);

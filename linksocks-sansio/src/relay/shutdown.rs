@@ -101,6 +101,7 @@ impl Relay {
             Output::Event(_) | Output::Action(_) | Output::Write { .. } | Output::SendDatagram { .. } => true,
             Output::Transmit { .. }
             | Output::Read { .. }
+            | Output::Revoke { .. }
             | Output::Receive { .. }
             | Output::ReceiveDatagrams { .. }
             | Output::Accept { .. }

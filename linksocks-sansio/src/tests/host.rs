@@ -290,6 +290,10 @@ impl<E: Engine> Host<E> {
                         answers.push_back(input);
                     }
                 }
+                Output::Revoke { socket } => {
+                    let peer = self.peers.get_mut(&socket).expect("credit of a known socket");
+                    answers.push_back(Input::Revoked { socket, bytes: std::mem::take(&mut peer.credit) });
+                }
                 Output::Receive { link, bytes } => {
                     *self.receive.entry(link).or_default() += i64::try_from(bytes).unwrap();
                 }

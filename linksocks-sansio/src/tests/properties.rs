@@ -145,7 +145,7 @@ fn link_failure(g: &mut Gen) -> LinkFailure {
 
 fn input(g: &mut Gen) -> Input {
     let extensions = bool::arbitrary(g).then(|| "window, finish, session".to_owned());
-    match u8::arbitrary(g) % 29 {
+    match u8::arbitrary(g) % 30 {
         0 => Input::Timeout,
         1 => Input::LinkOffered { ticket: Ticket(u64::arbitrary(g)), request: offer(g) },
         2 => Input::LinkOpened { link: id::<LinkId>(g), response: UpgradeResponse { extensions } },
@@ -191,6 +191,7 @@ fn input(g: &mut Gen) -> Input {
             result: Ok([[127, 0, 0, 1].into()].into_iter().collect()),
         },
         23 => Input::SocketBound { socket: id::<SocketId>(g), local: address(g) },
+        29 => Input::Revoked { socket: id::<SocketId>(g), bytes: usize::arbitrary(g) % 100_000 },
         24 => Input::DatagramReceived {
             socket: id::<SocketId>(g),
             from: address(g),

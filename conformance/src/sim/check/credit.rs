@@ -79,6 +79,11 @@ impl Credit {
                     *left -= buf.len();
                 }
             }
+            Input::Revoked { socket, bytes } => {
+                if let Some(left) = self.readable.get_mut(socket) {
+                    *left -= bytes;
+                }
+            }
             Input::SocketWritten { socket, bytes } => {
                 if let Some(unwritten) = self.unwritten.get_mut(socket) {
                     *unwritten -= bytes;
@@ -172,7 +177,7 @@ impl Credit {
                 self.readable.remove(socket);
                 Ok(())
             }
-            Output::Action(_) | Output::Event(_) | Output::Timeout(_) => Ok(()),
+            Output::Revoke { .. } | Output::Action(_) | Output::Event(_) | Output::Timeout(_) => Ok(()),
         }
     }
 

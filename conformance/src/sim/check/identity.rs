@@ -99,6 +99,7 @@ impl Identity {
             | Input::SocketAccepted { .. }
             | Input::SocketRead { .. }
             | Input::SocketEof { .. }
+            | Input::Revoked { .. }
             | Input::SocketWritten { .. }
             | Input::DatagramReceived { .. }
             | Input::DatagramsSent { .. } => {}
@@ -137,7 +138,9 @@ impl Identity {
             Output::Transmit { link: id, .. } => link(id) == Some(LinkLife::Open),
             Output::Receive { link: id, .. } => link(id).is_some_and(|life| life < LinkLife::Closing),
             Output::Write { socket: id, data } => socket(id) == Some(SocketLife::Open) && !data.is_empty(),
-            Output::Read { socket: id, .. } => socket(id).is_some_and(|life| life < SocketLife::Closing),
+            Output::Read { socket: id, .. } | Output::Revoke { socket: id } => {
+                socket(id).is_some_and(|life| life < SocketLife::Closing)
+            }
             Output::ReceiveDatagrams { socket: id, .. } => socket(id) == Some(SocketLife::Open),
             Output::SendDatagram { socket: id, .. } => socket(id) == Some(SocketLife::Open),
             Output::Accept { listener, .. } => self.listeners.get(listener) == Some(&true),
@@ -244,6 +247,7 @@ const fn subject(output: &Output) -> Option<(Kind, u64)> {
     Some(match output {
         Output::Write { socket, .. }
         | Output::Read { socket, .. }
+        | Output::Revoke { socket }
         | Output::ReceiveDatagrams { socket, .. }
         | Output::SendDatagram { socket, .. }
         | Output::Action(

@@ -175,6 +175,9 @@ impl Driver {
             Output::Read { socket, credit } => {
                 self.with_socket(socket, net, now, |pump, _| pump.grant(credit));
             }
+            Output::Revoke { socket } => {
+                self.with_socket(socket, net, now, |pump, around| pump.revoke(around));
+            }
             Output::Receive { link, bytes } => self.with_link(link, net, now, |pump, _| pump.grant(bytes)),
             Output::ReceiveDatagrams { socket, count } => {
                 self.with_datagrams(socket, net, now, |pump, _| pump.grant(count));

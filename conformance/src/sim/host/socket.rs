@@ -78,6 +78,13 @@ impl SocketPump {
         self.credit.chunk = credit.chunk;
     }
 
+    pub(super) fn revoke(&mut self, around: &mut Surroundings<'_>) {
+        if !self.is_over() {
+            let bytes = std::mem::take(&mut self.credit.bytes);
+            around.inbox.push_back(Input::Revoked { socket: self.id, bytes });
+        }
+    }
+
     pub(super) fn write(&mut self, data: Bytes) {
         self.unwritten.push_back(data);
     }
