@@ -63,7 +63,10 @@ fn check_inflating(payload: &[u8], cap: usize) -> (Vec<u8>, Result<(), GzipError
     for other in others {
         // A step that fails gives nothing out, however much it may have.
         assert_eq!(first.1, other.1, "the steps decide how it ends");
-        assert!(first.0.starts_with(&other.0) || other.0.starts_with(&first.0), "the steps decide what it is");
+        assert!(
+            first.0.starts_with(&other.0) || other.0.starts_with(&first.0),
+            "the steps decide what it is"
+        );
         assert!(first.1.is_err() || first.0 == other.0, "the steps decide how much it is");
     }
     first

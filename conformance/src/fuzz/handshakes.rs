@@ -180,7 +180,10 @@ pub fn http_connect(data: &[u8]) {
         None => assert!(unfinished(data) <= MAX_HEAD, "a head is bounded"),
         Some(ConnectStatus::Connected) => {
             let answer = &data[..outcome.consumed];
-            assert!(answer.ends_with(b"\n\r\n") || answer.ends_with(b"\n\n"), "the answer ends with its head");
+            assert!(
+                answer.ends_with(b"\n\r\n") || answer.ends_with(b"\n\n"),
+                "the answer ends with its head"
+            );
             assert_eq!(careful.consumed, outcome.consumed);
         }
         Some(ConnectStatus::Failed(error)) => assert!(!error.to_string().contains(char::is_control)),

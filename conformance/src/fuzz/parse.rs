@@ -7,7 +7,8 @@ use linksocks_sansio::io::UpgradeRequest;
 use linksocks_sansio::socks5::{Host, TargetAddr};
 use linksocks_sansio::wire::{AuthResponse, Message, decode};
 use linksocks_sansio::{
-    Action, Input, LinkId, Output, RequestHeader, ServerConfig, ServerEngine, ServerUrl, Ticket, Token, TokenDigest,
+    Action, Input, LinkId, Output, RequestHeader, ServerConfig, ServerEngine, ServerUrl, Ticket, Token,
+    TokenDigest,
 };
 
 use super::desk::{Desk, peer};

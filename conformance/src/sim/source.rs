@@ -88,7 +88,10 @@ mod tests {
         let mut dice = source.dice(Stream::Faults, 1);
         assert_eq!([dice.below(10), dice.below(10), dice.below(10)], [5, 6, 7]);
         assert_eq!(dice.word(), Source::from_seed(7).dice(Stream::Faults, 1).word());
-        assert_eq!(source.dice(Stream::Faults, 2).word(), Source::from_seed(7).dice(Stream::Faults, 2).word());
+        assert_eq!(
+            source.dice(Stream::Faults, 2).word(),
+            Source::from_seed(7).dice(Stream::Faults, 2).word()
+        );
     }
 
     #[test]

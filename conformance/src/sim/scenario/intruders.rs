@@ -14,12 +14,7 @@ use crate::sim::dice::Dice;
 use crate::sim::source::Source;
 
 /// `guises`: what they pretend to be. There are some if `source` has messages for them.
-pub(super) fn draw(
-    shape: Shape,
-    source: &Source,
-    dice: &mut Dice,
-    guises: &mut Dice,
-) -> Vec<IntruderPlan> {
+pub(super) fn draw(shape: Shape, source: &Source, dice: &mut Dice, guises: &mut Dice) -> Vec<IntruderPlan> {
     if shape.impostor {
         return vec![plan(0, Time::ZERO, HEALED, Role::Server, shape, source, dice)];
     }

@@ -167,8 +167,12 @@ impl Scenario {
         let mut dice = source.dice(Stream::Chats, 0);
         let chats = chats::draw(shape, &entries, &mut dice);
         let loss = if shape.calm { 0 } else { dice.below(30) };
-        let intruders =
-            intruders::draw(shape, &source, &mut source.dice(Stream::Intruders, 0), &mut source.dice(Stream::Mode, 2));
+        let intruders = intruders::draw(
+            shape,
+            &source,
+            &mut source.dice(Stream::Intruders, 0),
+            &mut source.dice(Stream::Mode, 2),
+        );
         let faults = match shape.calm || shape.impostor {
             true => Vec::new(),
             false => {
