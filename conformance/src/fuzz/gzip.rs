@@ -5,8 +5,8 @@ use linksocks_sansio::wire::gzip::{Deflate, GzipError, Inflate};
 
 use super::split_first;
 
-/// Sizes of the steps in which a payload is inflated.
-const STEPS: [usize; 4] = [1 << 20, 1, 7, 300];
+/// At most so many steps, more or less, are made for one payload.
+const MOST_STEPS: usize = 300;
 
 /// More than any payload here inflates to.
 const NO_CAP: usize = 64 << 20;
@@ -59,7 +59,8 @@ fn check_compressing(data: &[u8], cap: usize) -> Vec<u8> {
 /// Inflates in steps of all sizes; returns what came out in the largest, and how it ended.
 fn check_inflating(payload: &[u8], cap: usize) -> (Vec<u8>, Result<(), GzipError>) {
     let payload = Bytes::copy_from_slice(payload);
-    let [first, others @ ..] = STEPS.map(|step| inflate(payload.clone(), cap, step));
+    let least = 1 + cap.min(1 << 20) / MOST_STEPS;
+    let [first, others @ ..] = [1 << 20, least, 5 * least].map(|step| inflate(payload.clone(), cap, step));
     for other in others {
         // A step that fails gives nothing out, however much it may have.
         assert_eq!(first.1, other.1, "the steps decide how it ends");

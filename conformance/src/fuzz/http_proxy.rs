@@ -176,13 +176,19 @@ impl Target {
             return assert!(self.received.is_empty(), "a head is sent at once");
         };
         let shown = head.escape_ascii();
-        let lines: Vec<&[u8]> = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end).collect();
-        assert_eq!(lines.join(&b"\r\n"[..]).len(), head.len(), "lines end with CRLF: {shown}");
-        let (start, fields) = lines.split_first().expect("a text has a first line");
+        let mut lines =
+            head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let is_line = |line: &[u8]| !line.contains(&b'\r');
+        let ends = head.iter().filter(|byte| **byte == b'\r').count();
+        assert!(
+            lines.clone().all(is_line) && lines.clone().count() == ends + 1,
+            "lines end with CRLF: {shown}"
+        );
+        let start = lines.next().expect("a text has a first line");
         let words: Vec<&[u8]> = start.split(|byte| *byte == b' ').collect();
         let [_, path, b"HTTP/1.0" | b"HTTP/1.1"] = words[..] else { panic!("the request line: {shown}") };
         assert!(path.starts_with(b"/") || path == b"*", "the path: {shown}");
-        let names: Vec<String> = fields.iter().map(|field| name(field)).collect();
+        let names: Vec<String> = lines.map(name).collect();
         let count = |name: &str| names.iter().filter(|other| *other == name).count();
         assert_eq!(count("host"), 1, "{shown}");
         assert_eq!(count("connection"), 1, "{shown}");
