@@ -102,12 +102,12 @@ impl Api {
         let ticket = Ticket(self.asked.into());
         self.asked += 1;
         let outputs = self.server.tell(Input::HttpRequest { ticket, request: request.into() });
-        let mut answers = outputs.into_iter().filter_map(|output| match output {
-            Output::Action(Action::HttpResponse { ticket: answered, response }) => {
-                assert_eq!(answered, ticket);
-                Some(response)
-            }
-            _ => None,
+        let mut answers = outputs.into_iter().filter_map(|output| {
+            let Output::Action(Action::HttpResponse { ticket: answered, response }) = output else {
+                return None;
+            };
+            assert_eq!(answered, ticket);
+            Some(response)
         });
         let answer = answers.next().expect("every request is answered at once");
         assert!(answers.next().is_none(), "every request is answered once");

@@ -29,7 +29,7 @@ const HTTP_LOGIN: &[u8] = b"dXNlcjp3b3Jk";
 const TUNNEL: &[u8] = b"HTTP/1.1 200 Connection Established\r\n\r\n";
 
 /// What an application at the SOCKS port says, and what its targets answer, one after the other. The first
-/// byte says how all that is done, see [`Manners`].
+/// byte says how all of them behave.
 ///
 /// # Panics
 /// If it matters how that is cut; if a request reaches its target that could be understood in two ways, or

@@ -147,12 +147,10 @@ fn offer(extensions: &str, path: &str, query: &str) {
     let outputs = server.tell(Input::LinkOffered { ticket: Ticket(1), request });
     let Some(link) = outputs.iter().find_map(|output| accepted(output, extensions)) else { return };
     let outputs = server.tell(Input::LinkOpened { link, response: Default::default() });
-    let is_welcome = outputs.iter().any(|output| match output {
-        Output::Transmit { message, .. } => {
-            let welcome = Message::AuthResponse(AuthResponse::Success { assigned: None });
-            decode(message.clone()).expect("it is a message").message == welcome
-        }
-        _ => false,
+    let welcome = Message::AuthResponse(AuthResponse::Success { assigned: None });
+    let is_welcome = outputs.iter().any(|output| {
+        let Output::Transmit { message, .. } = output else { return false };
+        decode(message.clone()).expect("it is a message").message == welcome
     });
     assert!(knows_token || !is_welcome, "whoever does not know the token is not let in");
 }
