@@ -5,10 +5,12 @@
 //! - [`record`]: recording what reaches an engine, and replaying it.
 //! - [`interop`]: real processes, ours and others, driven over loopback sockets.
 //! - [`mod@bench`]: how fast tunnels carry checked bytes, ours and others side by side.
+//! - [`fuzz`]: what must hold for any bytes, for fuzzers and for their corpora.
 //! - [`certificates`]: an authority for tests over TLS.
 
 pub mod bench;
 pub mod certificates;
+pub mod fuzz;
 pub mod interop;
 pub mod record;
 pub mod sim;

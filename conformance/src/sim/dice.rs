@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -10,7 +11,11 @@ use rand_core::{Rng, SeedableRng};
 /// Every part of a run has dice of its own, so that one more throw in one part leaves all others
 /// as they were: a seed that found a bug stays close to it while the code around changes.
 #[derive(Clone, Debug)]
-pub struct Dice(ChaCha8Rng);
+pub struct Dice {
+    rng: ChaCha8Rng,
+    /// What comes first, as a fuzzer wants it.
+    written: Bytes,
+}
 
 impl Dice {
     /// Dice number `stream` of a seed.
@@ -18,12 +23,29 @@ impl Dice {
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
-        Self(rng)
+        Self { rng, written: Bytes::new() }
+    }
+
+    /// Lets the first throws be taken from these bytes. Each throw takes as few as it needs, and the last
+    /// one what is left.
+    #[must_use]
+    pub(super) fn with_throws(self, written: Bytes) -> Self {
+        Self { written, ..self }
+    }
+
+    /// The next bytes of the number that a throw below `bound` is taken from; `u64::MAX` stands for
+    /// all numbers.
+    fn raw(&mut self, bound: u64) -> u64 {
+        if self.written.is_empty() {
+            return self.rng.next_u64();
+        }
+        let wanted = (u64::BITS - (bound - 1).leading_zeros()).div_ceil(8).max(1) as usize;
+        self.written.get_uint(wanted.min(self.written.len()))
     }
 
     /// A number below `bound`; 0 if there is none.
     pub fn below(&mut self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { self.0.next_u64() % bound }
+        if bound == 0 { 0 } else { self.raw(bound) % bound }
     }
 
     /// A number from `low` to `high`, both included.
@@ -61,13 +83,13 @@ impl Dice {
 
     /// A number of 64 random bits.
     pub fn word(&mut self) -> u64 {
-        self.0.next_u64()
+        self.raw(u64::MAX)
     }
 
     /// A seed for an engine.
     pub fn engine_seed(&mut self) -> [u8; 32] {
         let mut seed = [0; 32];
-        self.0.fill_bytes(&mut seed);
+        self.rng.fill_bytes(&mut seed);
         seed
     }
 }

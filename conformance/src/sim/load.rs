@@ -173,7 +173,7 @@ impl Bench {
             net,
             dice: Dice::new(1, 2),
             now: Time::ZERO,
-            trace: Trace::new(false),
+            trace: Trace::new(false, false),
             server,
             client,
             streams,

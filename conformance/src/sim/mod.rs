@@ -16,7 +16,8 @@
 //! and everything must come to a good end: links are up again, conversations succeed, nothing is
 //! left over.
 //!
-//! Everything follows from the seed. A failure names it and the command that repeats the run.
+//! Everything follows from the seed. A failure names it and the command that repeats the run. A fuzzer
+//! puts bytes in its place, see [`Source`].
 
 pub mod app;
 pub mod check;
@@ -29,6 +30,7 @@ pub mod model;
 pub mod net;
 mod pattern;
 pub mod scenario;
+mod source;
 mod trace;
 mod world;
 
@@ -42,7 +44,8 @@ use self::check::Violation;
 pub use self::clock::Time;
 pub use self::dice::Dice;
 pub use self::pattern::Pattern;
-use self::scenario::Scenario;
+use self::scenario::{Scenario, Size};
+pub use self::source::Source;
 pub use self::trace::{Trace, hash_output};
 use self::world::World;
 use crate::record::{Keep, Recording};
@@ -50,6 +53,8 @@ use crate::record::{Keep, Recording};
 /// How to watch a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch {
+    /// Keep a hash of everything that crosses a border.
+    pub hash: bool,
     /// Print everything that crosses a border.
     pub echo: bool,
     /// What to keep of the inputs of each engine.
@@ -58,7 +63,10 @@ pub struct Watch {
 
 impl Watch {
     /// Just run.
-    pub const SILENT: Self = Self { echo: false, keep: Keep::Nothing };
+    pub const SILENT: Self = Self { hash: true, echo: false, keep: Keep::Nothing };
+
+    /// Just run, as fast as can be: the hash is 0.
+    pub const HASTY: Self = Self { hash: false, ..Self::SILENT };
 }
 
 /// A run in which every rule held.
@@ -81,7 +89,7 @@ pub struct Recorded {
     pub start: Time,
     /// What reached it.
     pub recording: Recording,
-    /// The hash of everything that came out of it.
+    /// The hash of everything that came out of it, if all inputs were kept.
     pub outputs: u64,
 }
 
@@ -126,19 +134,27 @@ impl Recorded {
 }
 
 /// A rule was broken.
-#[derive(Debug)]
-pub struct Failure {
-    /// The run.
-    pub seed: u64,
+#[derive(Debug, thiserror::Error)]
+#[error("at {at}: {violation}")]
+pub struct Breach {
     /// When.
     pub at: Time,
     /// Which rule, and how.
     pub violation: Violation,
 }
 
+/// A rule was broken in the run of a seed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The run.
+    pub seed: u64,
+    /// When, which rule, and how.
+    pub breach: Breach,
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {} at {}: {}", self.seed, self.at, self.violation)?;
+        writeln!(f, "seed {} {}", self.seed, self.breach)?;
         write!(f, "replay: {}", replay_command(self.seed))
     }
 }
@@ -156,5 +172,14 @@ pub fn replay_command(seed: u64) -> String {
 /// # Errors
 /// The first rule that was broken.
 pub fn run(seed: u64, watch: Watch) -> Result<Report, Failure> {
-    World::new(Scenario::new(seed), watch).run()
+    let scenario = Scenario::new(Source::from_seed(seed), Size::Full);
+    World::new(scenario, watch).run().map_err(|breach| Failure { seed, breach })
+}
+
+/// Runs the small scenario that some bytes stand for, see [`Source::from_bytes`], to its end.
+///
+/// # Errors
+/// The first rule that was broken.
+pub fn run_bytes(bytes: &[u8], watch: Watch) -> Result<Report, Breach> {
+    World::new(Scenario::new(Source::from_bytes(bytes), Size::Small), watch).run()
 }

@@ -12,34 +12,37 @@ use super::clock::Time;
 /// The trace of a run. Times are virtual, so that two processes agree.
 #[derive(Debug)]
 pub struct Trace {
-    hasher: DefaultHasher,
+    /// `None`: nobody will ask.
+    hasher: Option<DefaultHasher>,
     echo: bool,
 }
 
 impl Trace {
-    /// An empty trace; `echo` prints each line.
+    /// An empty trace; `hash`: its hash will be asked for, `echo`: each line is printed.
     #[must_use]
-    pub fn new(echo: bool) -> Self {
-        Self { hasher: DefaultHasher::new(), echo }
+    pub fn new(hash: bool, echo: bool) -> Self {
+        Self { hasher: hash.then(DefaultHasher::new), echo }
     }
 
-    /// The hash of everything so far.
+    /// The hash of everything so far; 0 if there is none.
     #[must_use]
     pub fn hash(&self) -> u64 {
-        self.hasher.finish()
+        self.hasher.as_ref().map_or(0, Hasher::finish)
     }
 
     /// Something went into an engine.
     #[expect(clippy::wildcard_enum_match_arm, reason = "only some inputs have a payload")]
     pub fn input(&mut self, now: Time, host: &str, input: &Input) {
-        (now, host).hash(&mut self.hasher);
-        match input {
-            Input::LinkReceived { link, message } => (0, link, message).hash(&mut self.hasher),
-            Input::SocketRead { socket, buf } => (1, socket, buf.payload()).hash(&mut self.hasher),
-            Input::DatagramReceived { socket, from, payload } => {
-                (2, socket, from, payload).hash(&mut self.hasher);
+        if let Some(hasher) = &mut self.hasher {
+            (now, host).hash(hasher);
+            match input {
+                Input::LinkReceived { link, message } => (0, link, message).hash(hasher),
+                Input::SocketRead { socket, buf } => (1, socket, buf.payload()).hash(hasher),
+                Input::DatagramReceived { socket, from, payload } => {
+                    (2, socket, from, payload).hash(hasher);
+                }
+                other => format!("{other:?}").hash(hasher),
             }
-            other => self.hash_debug(other),
         }
         if self.echo {
             match input {
@@ -57,8 +60,10 @@ impl Trace {
     /// Something came out of an engine.
     #[expect(clippy::wildcard_enum_match_arm, reason = "only some outputs have a payload")]
     pub fn output(&mut self, now: Time, host: &str, output: &Output) {
-        (now, host).hash(&mut self.hasher);
-        hash_output(output, &mut self.hasher);
+        if let Some(hasher) = &mut self.hasher {
+            (now, host).hash(hasher);
+            hash_output(output, hasher);
+        }
         if self.echo {
             match output {
                 Output::Timeout(deadline) => {
@@ -83,11 +88,9 @@ impl Trace {
         if self.echo {
             println!("{now} {who} {what}");
         }
-        (now, who.to_string(), what.to_string()).hash(&mut self.hasher);
-    }
-
-    fn hash_debug(&mut self, value: &dyn fmt::Debug) {
-        format!("{value:?}").hash(&mut self.hasher);
+        if let Some(hasher) = &mut self.hasher {
+            (now, who.to_string(), what.to_string()).hash(hasher);
+        }
     }
 }
 

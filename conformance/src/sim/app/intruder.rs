@@ -45,6 +45,8 @@ pub struct IntruderPlan {
     pub lingers: bool,
     /// Tokens of others.
     pub tokens: Vec<Token>,
+    /// What it says on each connection before it thinks of something itself; may be no messages at all.
+    pub messages: Vec<Bytes>,
 }
 
 /// Where a malicious peer stands.
@@ -175,7 +177,7 @@ impl Intruder {
         let mut session = Session {
             breaks_frames: self.dice.chance(30),
             has_greeted: false,
-            nonsense: Nonsense::new(dice, targets.to_vec(), self.plan.tokens.clone()),
+            nonsense: Nonsense::new(dice, targets.to_vec(), &self.plan),
             received: Rope::default(),
             unwritten: VecDeque::new(),
             is_open: false,

@@ -1,13 +1,16 @@
 //! Messages that make no sense, or only some: what a broken or malicious peer may send.
 
+use std::collections::VecDeque;
+
 use bytes::{Bytes, BytesMut};
 use linksocks_sansio::wire::{
     Ack, AuthResponse, Compression, Connect, ConnectRequest, ConnectResponse, Connector, ConnectorOperation,
     ConnectorResponse, Data, Disconnect, Endpoint, Endpoints, Finish, Hello, Log, Message, Partners,
-    SessionHello, Window,
+    SessionHello, Window, kind,
 };
 use linksocks_sansio::{ChannelId, Token};
 
+use super::intruder::IntruderPlan;
 use crate::sim::dice::Dice;
 
 /// The longest payload.
@@ -25,13 +28,15 @@ pub(super) struct Nonsense {
     targets: Vec<(String, u16)>,
     /// Tokens of others.
     tokens: Vec<Token>,
+    /// What to say first.
+    messages: VecDeque<Bytes>,
     /// How many in a hundred messages are of the kind that ends a link at once. A peer that never
     /// sends one gets further.
     fatal_percent: u64,
 }
 
 impl Nonsense {
-    pub(super) fn new(mut dice: Dice, targets: Vec<(String, u16)>, tokens: Vec<Token>) -> Self {
+    pub(super) fn new(mut dice: Dice, targets: Vec<(String, u16)>, plan: &IntruderPlan) -> Self {
         let mut id = || {
             let mut id = [0; 16];
             id[..8].copy_from_slice(&dice.word().to_be_bytes());
@@ -39,7 +44,8 @@ impl Nonsense {
         };
         let channels = vec![id(), id(), id(), id()];
         let fatal_percent = *dice.pick(&[0, 0, 1, 10]);
-        Self { dice, channels, overheard: Vec::new(), targets, tokens, fatal_percent }
+        let (tokens, messages) = (plan.tokens.clone(), plan.messages.clone().into());
+        Self { dice, channels, overheard: Vec::new(), targets, tokens, messages, fatal_percent }
     }
 
     /// Learns of channels of others.
@@ -58,6 +64,9 @@ impl Nonsense {
 
     /// The next thing to say.
     pub(super) fn message(&mut self) -> Bytes {
+        if let Some(message) = self.messages.pop_front() {
+            return self.about_a_channel(message);
+        }
         let is_fatal = self.dice.chance(self.fatal_percent);
         let message = if is_fatal && self.dice.chance(50) { self.fatal() } else { self.harmless() };
         let mut bytes = BytesMut::from(message.encode().expect("no field is too long"));
@@ -72,6 +81,26 @@ impl Nonsense {
         bytes.freeze()
     }
 
+    /// Puts a channel that means something to the peer into a message as it was given, mostly.
+    fn about_a_channel(&mut self, message: Bytes) -> Bytes {
+        let place = match message.get(1) {
+            Some(&(kind::CONNECT | kind::DATA | kind::CONNECT_RESPONSE)) => 3..19,
+            Some(_) | None => 2..18,
+        };
+        let channel = self.channel();
+        let mut message = BytesMut::from(message);
+        if let Some(id) = message.get_mut(place).filter(|_| self.dice.chance(80)) {
+            id.copy_from_slice(&channel.0);
+        }
+        message.freeze()
+    }
+
+    /// A channel of its own or, if some were overheard, as often one of others.
+    fn channel(&mut self) -> ChannelId {
+        let others = !self.overheard.is_empty() && self.dice.chance(50);
+        *self.dice.pick(if others { &self.overheard } else { &self.channels })
+    }
+
     /// A message that has no business on an open link.
     fn fatal(&mut self) -> Message {
         match self.dice.below(4) {
@@ -84,8 +113,7 @@ impl Nonsense {
 
     /// A well-formed message of any other type, in no order.
     fn harmless(&mut self) -> Message {
-        let others = !self.overheard.is_empty() && self.dice.chance(50);
-        let channel = *self.dice.pick(if others { &self.overheard } else { &self.channels });
+        let channel = self.channel();
         match self.dice.below(19) {
             0..=2 => {
                 Message::Connect(Connect { channel, request: self.request(), resume: self.dice.chance(5) })

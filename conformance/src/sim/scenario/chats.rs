@@ -17,20 +17,20 @@ const PORT: u16 = 7;
 const LONGEST: usize = 65_000;
 
 pub(super) fn draw(shape: Shape, entries: &[EntryPlan], dice: &mut Dice) -> Vec<ChatPlan> {
-    let count = if shape.bulk || dice.chance(40) { 0 } else { dice.between(1, 5) };
-    let mut chats: Vec<_> = (0..count as usize).map(|id| chat(id, entries, dice)).collect();
+    let count = if shape.bulk || dice.chance(40) { 0 } else { dice.between(1, shape.size.most(5)) };
+    let mut chats: Vec<_> = (0..count as usize).map(|id| chat(id, shape, entries, dice)).collect();
     for entry in entries {
         chats.push(probe(chats.len(), entry));
     }
     chats
 }
 
-fn chat(id: usize, entries: &[EntryPlan], dice: &mut Dice) -> ChatPlan {
+fn chat(id: usize, shape: Shape, entries: &[EntryPlan], dice: &mut Dice) -> ChatPlan {
     let entry = dice.pick(entries);
     let start = Time::ZERO + dice.duration(Duration::from_millis(1), HEALED.since_start());
     let (host, echo) = destination(id, dice);
     let longest = dice.size(16, LONGEST);
-    let count = dice.size(1, 200);
+    let count = dice.size(1, shape.size.most(200) as usize);
     ChatPlan {
         id,
         entry: entry.entry,

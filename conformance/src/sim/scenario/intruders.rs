@@ -11,19 +11,20 @@ use super::{HEALED, Shape};
 use crate::sim::app::intruder::{IntruderPlan, Role};
 use crate::sim::clock::Time;
 use crate::sim::dice::Dice;
+use crate::sim::source::Source;
 
-/// `guises`: what they pretend to be.
-pub(super) fn draw(shape: Shape, dice: &mut Dice, guises: &mut Dice) -> Vec<IntruderPlan> {
+/// `guises`: what they pretend to be. There are some if `source` has messages for them.
+pub(super) fn draw(shape: Shape, source: &Source, dice: &mut Dice, guises: &mut Dice) -> Vec<IntruderPlan> {
     if shape.impostor {
-        return vec![plan(0, Time::ZERO, HEALED, Role::Server, dice)];
+        return vec![plan(0, Time::ZERO, HEALED, Role::Server, shape, source, dice)];
     }
-    let count = if dice.chance(25) { dice.between(1, 4) } else { 0 };
+    let count = if dice.chance(25) || source.has_messages() { dice.between(1, 4) } else { 0 };
     (0..count as usize)
         .map(|id| {
             let start = Time::ZERO + dice.duration(Duration::from_millis(1), HEALED.since_start());
             let end = (start + dice.duration(Duration::from_millis(10), HEALED.since_start())).min(HEALED);
             let role = client(dice);
-            let mut plan = plan(id, start, end, role, dice);
+            let mut plan = plan(id, start, end, role, shape, source, dice);
             if let Some((token, reverse)) = shape.mode.foreign_token(guises) {
                 disguise(&mut plan.role, token, reverse, guises);
             }
@@ -33,9 +34,18 @@ pub(super) fn draw(shape: Shape, dice: &mut Dice, guises: &mut Dice) -> Vec<Intr
         .collect()
 }
 
-fn plan(id: usize, start: Time, end: Time, role: Role, dice: &mut Dice) -> IntruderPlan {
+fn plan(
+    id: usize,
+    start: Time,
+    end: Time,
+    role: Role,
+    shape: Shape,
+    source: &Source,
+    dice: &mut Dice,
+) -> IntruderPlan {
     // At most some thousand messages.
-    let pause = dice.duration(Duration::from_millis(1), Duration::from_secs(1)).max((end - start) / 3000);
+    let most = shape.size.most(3000) as u32;
+    let pause = dice.duration(Duration::from_millis(1), Duration::from_secs(1)).max((end - start) / most);
     IntruderPlan {
         id,
         start,
@@ -45,6 +55,7 @@ fn plan(id: usize, start: Time, end: Time, role: Role, dice: &mut Dice) -> Intru
         reads: dice.chance(80),
         lingers: dice.chance(30),
         tokens: Vec::new(),
+        messages: source.messages(id),
     }
 }
 

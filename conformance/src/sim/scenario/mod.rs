@@ -26,6 +26,7 @@ use super::app::plan::{Entry, TalkPlan};
 use super::clock::Time;
 use super::dice::Dice;
 use super::net::Quality;
+use super::source::Source;
 
 /// Dice are thrown for one purpose each, so that a change in one leaves the others as they were.
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +52,9 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// The dice for this purpose; `number` tells hosts and callers apart.
-    pub(crate) fn dice(self, seed: u64, number: usize) -> Dice {
-        Dice::new(seed, (self as u64) << 32 | number as u64)
+    /// Whether there are dice of this name.
+    pub(crate) const fn is_named(name: u8) -> bool {
+        name <= Self::Mode as u8
     }
 }
 
@@ -67,7 +68,7 @@ pub const PROBES: Time = Time::from_secs(60 + 240);
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// Where all of it comes from.
-    pub seed: u64,
+    pub source: Source,
     /// What kind of run it is.
     pub shape: Shape,
     /// The server.
@@ -94,11 +95,32 @@ pub struct Scenario {
     pub callers: Quality,
 }
 
+/// How much is going on in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// As much as finds most.
+    Full,
+    /// So little that a run takes some milliseconds.
+    Small,
+}
+
+impl Size {
+    /// As it is in a full run, or much less of it.
+    pub(crate) fn most(self, full: u64) -> u64 {
+        match self {
+            Self::Full => full,
+            Self::Small => full.div_ceil(16),
+        }
+    }
+}
+
 /// The kind of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// Who connects to targets for whom.
     pub mode: Mode,
+    /// How much is going on.
+    pub size: Size,
     /// The server offers no extensions, as an old peer.
     pub old_server: bool,
     /// Few conversations, much data.
@@ -116,40 +138,47 @@ pub struct Shape {
 }
 
 impl Scenario {
-    /// What happens with this seed.
+    /// What happens with this source.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
-        let mut mode_dice = Stream::Mode.dice(seed, 0);
-        let mut dice = Stream::Shape.dice(seed, 0);
+    pub fn new(source: Source, size: Size) -> Self {
+        let seed = source.seed();
+        let mut mode_dice = source.dice(Stream::Mode, 0);
+        let mut dice = source.dice(Stream::Shape, 0);
         let mut shape = Shape {
             mode: Mode::draw(&mut mode_dice),
             old_server: seed.is_multiple_of(3),
-            bulk: seed % 20 == 7,
+            size,
+            bulk: size == Size::Full && seed % 20 == 7,
             calm: dice.chance(25),
             tight: dice.chance(20),
             clogged: dice.chance(20),
             impostor: dice.chance(4),
             forgotten: false,
         };
-        shape.forgotten = !shape.tight && !shape.impostor && dice.chance(4);
-        let mut dice = Stream::Peers.dice(seed, 0);
+        // That takes half a day.
+        shape.forgotten = size == Size::Full && !shape.tight && !shape.impostor && dice.chance(4);
+        let mut dice = source.dice(Stream::Peers, 0);
         let mut server = ServerPlan::draw(shape, &mut dice);
-        let count = dice.between(1, 3) as usize;
+        let count = dice.between(1, if size == Size::Full { 3 } else { 2 }) as usize;
         let mut clients: Vec<_> =
             (0..count).map(|client| ClientPlan::draw(client, shape, &mut dice)).collect();
         let entries = shape.mode.arrange(shape, &mut server, &mut clients, &mut mode_dice);
-        let talks = talks::draw(shape, &entries, &mut Stream::Talks.dice(seed, 0));
-        let mut dice = Stream::Chats.dice(seed, 0);
+        let talks = talks::draw(shape, &entries, &mut source.dice(Stream::Talks, 0));
+        let mut dice = source.dice(Stream::Chats, 0);
         let chats = chats::draw(shape, &entries, &mut dice);
         let loss = if shape.calm { 0 } else { dice.below(30) };
-        let intruders =
-            intruders::draw(shape, &mut Stream::Intruders.dice(seed, 0), &mut Stream::Mode.dice(seed, 2));
+        let intruders = intruders::draw(
+            shape,
+            &source,
+            &mut source.dice(Stream::Intruders, 0),
+            &mut source.dice(Stream::Mode, 2),
+        );
         let faults = match shape.calm || shape.impostor {
             true => Vec::new(),
             false => {
                 let starts: Vec<_> = talks.iter().map(|talk| talk.start).collect();
-                let mut faults = faults::draw(clients.len(), &starts, &mut Stream::Faults.dice(seed, 0));
-                let dice = &mut Stream::Mode.dice(seed, 1);
+                let mut faults = faults::draw(clients.len(), &starts, &mut source.dice(Stream::Faults, 0));
+                let dice = &mut source.dice(Stream::Mode, 1);
                 let failover = faults::draw_failover(providers(&clients), &starts, dice);
                 // Where nothing else goes wrong, nobody may notice that.
                 if !failover.is_empty() && dice.chance(30) {
@@ -159,14 +188,14 @@ impl Scenario {
                 faults
             }
         };
-        let mut dice = Stream::Qualities.dice(seed, 0);
+        let mut dice = source.dice(Stream::Qualities, 0);
         let links = quality(shape, &mut dice);
         let [targets, callers] = [(); 2].map(|()| match shape.clogged {
             true => Quality { send_buffer: STINGY, receive_buffer: STINGY, ..Quality::local() },
             false => quality(shape, &mut dice),
         });
         Self {
-            seed,
+            source,
             shape,
             server,
             clients,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use linksocks_sansio::socks5::{Host, TargetAddr};
 
-use super::{EntryPlan, HEALED, PROBES, Shape};
+use super::{EntryPlan, HEALED, PROBES, Shape, Size};
 use crate::sim::app::plan::{Destination, Entry, TalkPlan, Way, credentials};
 use crate::sim::app::script::{Begin, Ending, Mishap, Reading, Script};
 use crate::sim::app::{SocksPlan, SocksRequest};
@@ -24,7 +24,7 @@ pub(crate) const SINK: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 5, 0, 1));
 const PORT: u16 = 8080;
 
 pub(super) fn draw(shape: Shape, entries: &[EntryPlan], dice: &mut Dice) -> Vec<TalkPlan> {
-    let count = if shape.bulk { dice.between(1, 5) } else { dice.between(2, 24) };
+    let count = if shape.bulk { dice.between(1, 5) } else { dice.between(2, shape.size.most(24)) };
     let mut talks: Vec<_> = (0..count as usize).map(|id| talk(id, shape, entries, dice)).collect();
     for entry in entries {
         talks.push(probe(talks.len(), entry));
@@ -42,8 +42,8 @@ fn talk(id: usize, shape: Shape, entries: &[EntryPlan], dice: &mut Dice) -> Talk
     let destination = destination(id, dice);
     let (caller, target) = match shape {
         Shape { bulk: true, .. } => bulk(dice),
-        Shape { clogged: true, .. } => clogged(dice),
-        Shape { .. } => scripts(dice),
+        Shape { clogged: true, .. } => clogged(shape.size, dice),
+        Shape { .. } => scripts(shape.size, dice),
     };
     TalkPlan { id, entry: entry.entry, start, way, destination, caller, target, is_probe: false }
 }
@@ -150,7 +150,7 @@ fn bulk(dice: &mut Dice) -> (Script, Script) {
 }
 
 /// More than the kernels on the way keep, to readers of which many stall.
-fn clogged(dice: &mut Dice) -> (Script, Script) {
+fn clogged(size: Size, dice: &mut Dice) -> (Script, Script) {
     let mut side = || {
         let reading = match dice.chance(40) {
             true => Reading::Stalls {
@@ -159,14 +159,14 @@ fn clogged(dice: &mut Dice) -> (Script, Script) {
             },
             false => Reading::Eager,
         };
-        Script { reading, ..Script::plain(dice.between(10_000, 500_000)) }
+        Script { reading, ..Script::plain(dice.between(10_000, size.most(500_000))) }
     };
     (side(), side())
 }
 
 /// A usual conversation, sometimes with a reader that is slow or stalls, sometimes with a mishap.
-fn scripts(dice: &mut Dice) -> (Script, Script) {
-    let (mut caller, mut target) = exchange(dice);
+fn scripts(size: Size, dice: &mut Dice) -> (Script, Script) {
+    let (mut caller, mut target) = exchange(size, dice);
     for script in [&mut caller, &mut target] {
         vary(script, dice);
     }
@@ -179,9 +179,10 @@ fn scripts(dice: &mut Dice) -> (Script, Script) {
 }
 
 /// The shapes of conversations that protocols have.
-fn exchange(dice: &mut Dice) -> (Script, Script) {
+fn exchange(size: Size, dice: &mut Dice) -> (Script, Script) {
     let request = dice.size(1, 2000) as u64;
-    let (large, larger) = (dice.size(1, 300_000) as u64, dice.size(1, 300_000) as u64);
+    let most = size.most(300_000) as usize;
+    let (large, larger) = (dice.size(1, most) as u64, dice.size(1, most) as u64);
     let listen = Script { ending: Ending::FollowPeer, ..Script::plain(0) };
     let ask = Script { ending: Ending::FollowPeer, ..Script::plain(request) };
     let answer = Script { begin: Begin::AfterReceiving(request), ..Script::plain(large) };

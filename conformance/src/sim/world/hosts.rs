@@ -68,7 +68,7 @@ impl World {
 
     fn new_host(&self) -> (usize, Dice) {
         let number = self.origins.len();
-        (number, Stream::Host.dice(self.scenario.seed, number))
+        (number, self.scenario.source.dice(Stream::Host, number))
     }
 
     pub(super) fn into_recordings(mut self) -> Vec<Recorded> {
@@ -107,5 +107,5 @@ pub(super) fn talk(plan: &TalkPlan, scenario: &Scenario, net: &mut Network) -> T
     };
     let diallers = scenario.entries[scenario.place(plan.entry)].diallers.iter().map(dialler).collect();
     let is_honest = plan.is_probe || !scenario.shape.impostor;
-    Talk::new(plan.clone(), diallers, is_honest, Stream::Caller.dice(scenario.seed, plan.id), net)
+    Talk::new(plan.clone(), diallers, is_honest, scenario.source.dice(Stream::Caller, plan.id), net)
 }

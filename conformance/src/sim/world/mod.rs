@@ -5,6 +5,7 @@ mod hosts;
 mod judge;
 mod place;
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use super::net::{Fate, Network, Owner};
 use super::scenario::talks::{REFUSING, SILENT, SINK, UNREACHABLE};
 use super::scenario::{Fault, HEALED, Mode, PROBES, SERVER, Scenario, Stream};
 use super::trace::Trace;
-use super::{Failure, Origin, Recorded, Report, Watch};
+use super::{Breach, Origin, Recorded, Report, Watch};
 
 /// How long the conversations may take after all faults are over. The slowest readers need two
 /// minutes, and a conversation may begin anew with each reconnect.
@@ -84,8 +85,7 @@ enum Event {
 
 impl World {
     pub(super) fn new(scenario: Scenario, watch: Watch) -> Self {
-        let seed = scenario.seed;
-        let mut net = Network::new(Stream::Network.dice(seed, 0));
+        let mut net = Network::new(scenario.source.dice(Stream::Network, 0));
         net.set_quality(server_address().ip(), scenario.links.clone());
         for client in 0..scenario.clients.len() {
             net.set_quality(client_address(client), scenario.callers.clone());
@@ -109,7 +109,7 @@ impl World {
             .iter()
             .cloned()
             .map(|plan| {
-                let dice = Stream::Chats.dice(seed, plan.id + 1);
+                let dice = scenario.source.dice(Stream::Chats, plan.id + 1);
                 let is_honest = plan.is_probe || !scenario.shape.impostor;
                 let senders = senders(&scenario, plan.entry);
                 Chat::new(plan, senders, is_honest, dice)
@@ -120,15 +120,15 @@ impl World {
             .iter()
             .cloned()
             .map(|plan| {
-                let dice = Stream::Intruders.dice(seed, plan.id + 1);
+                let dice = scenario.source.dice(Stream::Intruders, plan.id + 1);
                 Intruder::new(plan, dice)
             })
             .collect();
         net.listen(SINK_ADDRESS, Owner::Nobody).expect("nobody else listens there");
         let mut world = Self {
             now: Time::ZERO,
-            trace: Trace::new(watch.echo),
-            dice: Stream::World.dice(seed, 0),
+            trace: Trace::new(watch.hash, watch.echo),
+            dice: scenario.source.dice(Stream::World, 0),
             server: Place::default(),
             clients: scenario.clients.iter().map(|_| Place::default()).collect(),
             first_links: vec![None; scenario.clients.len()],
@@ -159,7 +159,7 @@ impl World {
         world
     }
 
-    pub(super) fn run(mut self) -> Result<Report, Failure> {
+    pub(super) fn run(mut self) -> Result<Report, Breach> {
         match self.play() {
             Ok(()) => {
                 let hash = self.trace.hash();
@@ -170,7 +170,7 @@ impl World {
                     .sum();
                 Ok(Report { hash, engines: self.into_recordings(), resumed })
             }
-            Err(violation) => Err(Failure { seed: self.scenario.seed, at: self.now, violation }),
+            Err(violation) => Err(Breach { at: self.now, violation }),
         }
     }
 
@@ -184,9 +184,8 @@ impl World {
         let forgotten = self.scenario.shape.forgotten;
         let patience = if forgotten { Timeouts::default().channel_idle + PATIENCE } else { PATIENCE };
         self.run_while(patience, "conversations come to an end", |world| {
-            let open = world.talks.iter().find(|talk| !talk.is_over());
-            let chat = world.chats.iter().find(|chat| !chat.is_over()).map(Chat::to_string);
-            open.map(|talk| talk.to_string()).or(chat)
+            let talk = world.talks.iter().find(|talk| !talk.is_over()).map(boxed);
+            talk.or_else(|| world.chats.iter().find(|chat| !chat.is_over()).map(boxed))
         })?;
         self.run_until(self.now + QUIET)?;
         self.judge()?;
@@ -204,9 +203,9 @@ impl World {
         }
         self.run_while(drain + STOP, "engines stop when asked", |world| {
             let clients = world.clients.iter().filter_map(|client| client.host.as_ref());
-            let clients = clients.filter(|host| host.stopped().is_none()).map(Host::name);
-            let server = world.server.host.iter().filter(|host| host.stopped().is_none()).map(Host::name);
-            server.chain(clients).next().map(str::to_owned)
+            let client = clients.filter(|host| host.stopped().is_none()).map(Host::name).next();
+            let server = world.server.host.as_ref().filter(|host| host.stopped().is_none());
+            server.map(Host::name).or(client).map(boxed)
         })
     }
 
@@ -223,16 +222,19 @@ impl World {
         &mut self,
         patience: Duration,
         rule: &'static str,
-        unfinished: impl Fn(&Self) -> Option<String>,
+        unfinished: impl Fn(&Self) -> Option<Box<dyn Display + '_>>,
     ) -> Verdict {
         let limit = self.now + patience;
-        while let Some(what) = unfinished(self) {
+        while unfinished(self).is_some() {
             match self.next().filter(|next| *next <= limit) {
                 Some(next) => self.step(next)?,
-                None => return Err(Violation { rule, details: format!("unfinished: {what}") }),
+                None => break,
             }
         }
-        Ok(())
+        match unfinished(self) {
+            Some(what) => Err(Violation { rule, details: format!("unfinished: {what}") }),
+            None => Ok(()),
+        }
     }
 
     /// When something happens next.
@@ -322,6 +324,11 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Something that is put into words only if it must be.
+fn boxed<'a>(what: impl Display + 'a) -> Box<dyn Display + 'a> {
+    Box::new(what)
 }
 
 /// Whether nobody will ever listen there again.
