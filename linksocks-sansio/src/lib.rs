@@ -94,6 +94,7 @@
 
 pub mod access;
 mod arena;
+mod attempts;
 mod backoff;
 mod channel;
 mod client;
