@@ -41,6 +41,7 @@ const TESTS: &[Named<fn(Driver)>] = named![
     commands::a_second_signal_resets_connections_instead_of_waiting_for_them,
     pressure::output_that_nobody_reads_stops_nothing,
     pressure::out_of_descriptors_a_server_waits_and_says_so_once,
+    pressure::a_crowd_from_one_address_is_told_of_once,
     pressure::the_limit_of_descriptors_is_raised,
     secrets::no_secret_and_no_payload_is_logged,
     tls::who_is_trusted_is_up_to_flags_and_the_system,

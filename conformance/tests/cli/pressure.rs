@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use conformance::interop::Driver;
 
-use crate::commands::{client, echo_through, field};
-use crate::program::LinkSocks;
+use crate::commands::{client, echo_through, field, server};
+use crate::program::{LinkSocks, WAIT};
 
 /// What a pipe takes at least before whoever writes into it has to wait: its size, less what has to be written
 /// in one piece.
@@ -43,8 +43,16 @@ impl Unread {
         let pid = self.child.id().to_string();
         let start = Instant::now();
         assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(start.elapsed() < WAIT, "the program does not end");
+            // `std` can't wait for a child with a deadline.
+            std::thread::sleep(Duration::from_millis(10));
+        };
         let elapsed = start.elapsed();
+        assert_eq!(status.code(), Some(0));
         let mut rest = Vec::new();
         self.stdout.read_to_end(&mut rest).unwrap();
         (elapsed, rest.len())
@@ -103,6 +111,24 @@ pub(crate) fn out_of_descriptors_a_server_waits_and_says_so_once(driver: Driver)
     drop(crowd);
     let (_client, socks) = client(driver, &["-t", "t", "-u", &format!("ws://{listen}")]);
     echo_through(socks);
+    server.signal("TERM");
+    let server = server.end();
+    assert_eq!(server.stdout.matches(COMPLAINT).count(), 1, "{}", server.stdout);
+}
+
+pub(crate) fn a_crowd_from_one_address_is_told_of_once(driver: Driver) {
+    const COMPLAINT: &str = "Too many connections from one address";
+    let (mut server, url) = server(driver, &["-t", "t"]);
+    let address = url.strip_prefix("ws://").unwrap();
+    let crowd: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let line = server.wait_for(COMPLAINT);
+    assert!(line.contains(" WRN ") && line.ends_with("address=127.0.0.1 limit=64"), "{line}");
+    // Those that have no place are closed, and are the last ones.
+    for mut refused in &crowd[64..] {
+        refused.set_read_timeout(Some(WAIT)).unwrap();
+        assert_eq!(refused.read(&mut [0]).unwrap(), 0);
+    }
+    drop(crowd);
     server.signal("TERM");
     let server = server.end();
     assert_eq!(server.stdout.matches(COMPLAINT).count(), 1, "{}", server.stdout);
