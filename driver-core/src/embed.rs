@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 use linksocks_sansio::error::{OpenError, StopReason};
+use linksocks_sansio::http::forwarded::TrustedProxies;
 use linksocks_sansio::socks5::TargetAddr;
 use linksocks_sansio::token::{AddedToken, NewToken, TokenError};
 use linksocks_sansio::{ClientConfig, ClientEngine, Engine, ServerConfig, ServerEngine, Stats, Token};
 use thiserror::Error;
 
 use crate::datagrams;
-use crate::front;
+use crate::front::{self, Front};
 use crate::observer::{self, Observer, Reporter};
 use crate::owner::{FrontDoor, Owner};
 use crate::pipe;
@@ -221,6 +222,7 @@ impl Server {
             address: DEFAULT_ADDRESS,
             seed: None,
             acceptor: Acceptor::default(),
+            trusted: TrustedProxies::default(),
             tap: Tapping::default(),
             observed: observer::observe(false),
         }
@@ -238,6 +240,7 @@ pub struct ServerBuilder {
     address: SocketAddr,
     seed: Option<[u8; 32]>,
     acceptor: Acceptor,
+    trusted: TrustedProxies,
     tap: Tapping,
     observed: (Reporter, Observer),
 }
@@ -262,6 +265,14 @@ impl ServerBuilder {
     #[must_use]
     pub fn tls(mut self, tls: ServerTls) -> Self {
         self.acceptor = tls.into();
+        self
+    }
+
+    /// Reverse proxies that may say in headers whose requests they pass on: see
+    /// [`forwarded`](linksocks_sansio::http::forwarded). Default: none, the client is the TCP peer.
+    #[must_use]
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.trusted = proxies;
         self
     }
 
@@ -292,8 +303,8 @@ impl ServerBuilder {
         let (front_door, stop) = oneshot::channel();
         let (requests, inbox) = (Requests::new(), Inbox::new());
         let (acceptor, connector) = (self.acceptor, Connector::default());
-        let front =
-            front::serve(runtime.clone(), listener, acceptor, requests.0.clone(), stop, inbox.0.clone());
+        let front = Front::new(acceptor, self.trusted, requests.0.clone());
+        let front = front::serve(runtime.clone(), listener, front, stop, inbox.0.clone());
         runtime.spawn(front);
         let observed = self.observed;
         let engine =

@@ -455,6 +455,26 @@ fn address_range(text: &str) -> Option<RangeInclusive<IpAddr>> {
     (low.is_ipv4() == high.is_ipv4() && low <= high).then_some(low..=high)
 }
 
+/// Stands for all addresses of whoever has this one, where something is counted per address: an IPv4 address
+/// for itself, and of IPv6 the network of 64 bits, which is what one gets.
+///
+/// ```
+/// use linksocks_sansio::access::whose;
+/// use std::net::IpAddr;
+///
+/// let address = |text: &str| text.parse::<IpAddr>().unwrap();
+/// assert_eq!(whose(address("2001:db8::1")), whose(address("2001:db8::ffff")));
+/// assert_ne!(whose(address("192.0.2.1")), whose(address("192.0.2.2")));
+/// assert_eq!(whose(address("::ffff:192.0.2.1")), address("192.0.2.1"));
+/// ```
+#[must_use]
+pub fn whose(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 /// How many bits an address has.
 const fn width(address: IpAddr) -> u8 {
     match address {

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use smallvec::SmallVec;
 use thiserror::Error;
 
+use crate::access::whose;
 use crate::config::Limits;
 use crate::ids::{InstanceId, LinkId, ListenerId, TokenId};
 
@@ -35,7 +36,7 @@ pub enum Account {
 impl Account {
     /// The account of those who come from `address`.
     pub(crate) fn of_address(address: IpAddr) -> Self {
-        Self::Address(network(address))
+        Self::Address(whose(address))
     }
 }
 
@@ -50,14 +51,6 @@ impl fmt::Display for Account {
             Self::Port(listener) => listener.fmt(f),
             Self::Link(link) => link.fmt(f),
         }
-    }
-}
-
-/// Whoever has one IPv6 address usually has the whole /64.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -136,7 +136,7 @@ pub enum Event {
     ClientAuthenticated {
         /// The link.
         link: LinkId,
-        /// The TCP peer.
+        /// Where it is, see [`UpgradeRequest::peer`](crate::io::UpgradeRequest::peer).
         peer: SocketAddr,
         /// What it may do.
         kind: ClientKind,
@@ -147,7 +147,7 @@ pub enum Event {
     ClientRejected {
         /// The link.
         link: LinkId,
-        /// The TCP peer.
+        /// Where it is, see [`UpgradeRequest::peer`](crate::io::UpgradeRequest::peer).
         peer: SocketAddr,
         /// Why.
         error: LinkError,
@@ -156,7 +156,7 @@ pub enum Event {
     ClientDisconnected {
         /// The link.
         link: LinkId,
-        /// The TCP peer.
+        /// Where it is, see [`UpgradeRequest::peer`](crate::io::UpgradeRequest::peer).
         peer: SocketAddr,
         /// Why.
         error: LinkError,

@@ -95,6 +95,7 @@
 pub mod access;
 mod accounts;
 mod arena;
+mod attempts;
 mod backoff;
 mod channel;
 mod client;

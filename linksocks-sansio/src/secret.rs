@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::ConfigError;
 
@@ -13,7 +14,8 @@ pub(crate) const ANONYMOUS: &str = "anonymous";
 
 /// A LinkSocks secret of at most 255 bytes.
 ///
-/// `Debug` shows nothing of it; `==` takes the same time for all tokens of a length.
+/// `Debug` shows nothing of it; `==` takes the same time for all tokens of a length; its memory is wiped
+/// when it is dropped.
 ///
 /// ```
 /// use linksocks_sansio::Token;
@@ -26,7 +28,7 @@ pub(crate) const ANONYMOUS: &str = "anonymous";
 /// # Ok::<(), linksocks_sansio::ConfigError>(())
 /// ```
 #[derive(Clone)]
-pub struct Token(String);
+pub struct Token(Zeroizing<String>);
 
 impl Token {
     /// The longest token that the wire can carry, in bytes.
@@ -37,7 +39,7 @@ impl Token {
     /// # Errors
     /// [`ConfigError::TokenTooLong`] over 255 bytes.
     pub fn new(text: impl Into<String>) -> Result<Self, ConfigError> {
-        let text = text.into();
+        let text = Zeroizing::new(text.into());
         if text.len() > Self::MAX_LEN {
             return Err(ConfigError::TokenTooLong(text.len()));
         }
@@ -47,12 +49,12 @@ impl Token {
     /// The token of clients that have none.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self(ANONYMOUS.to_owned())
+        Self(ANONYMOUS.to_owned().into())
     }
 
     /// A token of random bytes, in hex.
     pub(crate) fn made(random: &[u8]) -> Self {
-        Self(to_hex(random))
+        Self(to_hex(random).into())
     }
 
     /// The secret itself. To be sent, never to be logged.
@@ -64,13 +66,13 @@ impl Token {
     /// Whether this is the text that stands for "no token".
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
-        self.0 == ANONYMOUS
+        *self.0 == ANONYMOUS
     }
 
     /// The SHA-256 that stands in the URL in place of the token.
     #[must_use]
     pub fn digest(&self) -> TokenDigest {
-        TokenDigest(Sha256::digest(self.0.as_bytes()).into())
+        TokenDigest(Zeroizing::new(Sha256::digest(self.0.as_bytes()).into()))
     }
 }
 
@@ -105,7 +107,7 @@ impl fmt::Debug for Token {
 /// assert_eq!(TokenDigest::from_hex(&digest.to_hex()), Some(digest));
 /// ```
 #[derive(Clone)]
-pub struct TokenDigest([u8; 32]);
+pub struct TokenDigest(Zeroizing<[u8; 32]>);
 
 impl TokenDigest {
     /// The length of the text form.
@@ -116,7 +118,7 @@ impl TokenDigest {
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let text: &[u8; Self::HEX_LEN] = text.as_bytes().try_into().ok()?;
-        let mut digest = [0; 32];
+        let mut digest = Zeroizing::new([0; 32]);
         for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
             *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
         }
@@ -125,13 +127,13 @@ impl TokenDigest {
 
     /// A hash that only those can compute who know the key.
     pub(crate) fn keyed(&self, key: &[u8; 16]) -> [u8; 32] {
-        Sha256::new().chain_update(key).chain_update(self.0).finalize().into()
+        Sha256::new().chain_update(key).chain_update(self.0.as_slice()).finalize().into()
     }
 
     /// The text form: 64 lower-case hex digits.
     #[must_use]
     pub fn to_hex(&self) -> String {
-        to_hex(&self.0)
+        to_hex(self.0.as_slice())
     }
 }
 
@@ -151,7 +153,7 @@ fn hex_digit(digit: u8) -> Option<u8> {
 
 impl PartialEq for TokenDigest {
     fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        self.0.as_slice().ct_eq(other.0.as_slice()).into()
     }
 }
 
@@ -166,6 +168,12 @@ impl fmt::Debug for TokenDigest {
 /// Proves that a peer owns a session.
 #[derive(Clone)]
 pub(crate) struct SessionSecret(pub(crate) [u8; 16]);
+
+impl Drop for SessionSecret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
 
 impl PartialEq for SessionSecret {
     fn eq(&self, other: &Self) -> bool {
@@ -205,7 +213,7 @@ impl Credentials {
     /// # Errors
     /// [`ConfigError::HalfCredentials`] if one is empty, [`ConfigError::CredentialsTooLong`].
     pub fn new(username: impl Into<String>, password: impl Into<String>) -> Result<Self, ConfigError> {
-        let (username, password) = (username.into(), password.into());
+        let (username, password) = (username.into(), Zeroizing::new(password.into()));
         if username.is_empty() || password.is_empty() {
             return Err(ConfigError::HalfCredentials);
         }

@@ -321,6 +321,10 @@ impl Port {
                     self.inputs.push_back(Input::SocketWritten { socket, bytes: data.len() });
                 }
                 Output::Read { credit, .. } => self.widen(credit),
+                Output::Revoke { socket } => {
+                    let bytes = std::mem::take(&mut self.credit.bytes);
+                    self.inputs.push_back(Input::Revoked { socket, bytes });
+                }
                 Output::Action(action) => self.act(action),
                 Output::Receive { .. }
                 | Output::Accept { .. }

@@ -27,12 +27,14 @@ pub(crate) const REFUSED: &[Refusal] = &[
     (&["-u", "ws://a@b"], &[("LINKSOCKS_MODE", "provider")], "malformed ws or wss URL"),
     (&["client", "--ca", "/no/such/file"], &[], "cannot use /no/such/file: No such file"),
     (&["client"], &[("LINKSOCKS_CA", "/no/such/file")], "cannot use /no/such/file: No such file"),
+    (&["server", "--trusted-proxy", "proxy.example"], &[], "no address and no network"),
+    (&["server"], &[("LINKSOCKS_TRUSTED_PROXY", "10.0.0.0/33")], "LINKSOCKS_TRUSTED_PROXY"),
     (&["server", "--tls-cert", "x"], &[], "--tls-cert needs --tls-key"),
     (&["server"], &[("LINKSOCKS_TLS_KEY", "x")], "--tls-key needs --tls-cert"),
 ];
 
 /// A server on a port that the system chose, and its URL.
-fn server(driver: Driver, flags: &[&str]) -> (LinkSocks, String) {
+pub(crate) fn server(driver: Driver, flags: &[&str]) -> (LinkSocks, String) {
     let mut server =
         LinkSocks::start(driver, &[&["server", "-H", "127.0.0.1", "-P", "0"], flags].concat(), &[]);
     let line = server.wait_for("LinkSocks server started");
@@ -43,20 +45,20 @@ fn server(driver: Driver, flags: &[&str]) -> (LinkSocks, String) {
 }
 
 /// A connected client and its SOCKS address.
-fn client(driver: Driver, flags: &[&str]) -> (LinkSocks, SocketAddr) {
+pub(crate) fn client(driver: Driver, flags: &[&str]) -> (LinkSocks, SocketAddr) {
     let mut client = LinkSocks::start(driver, &[&["client", "-p", "0"], flags].concat(), &[]);
     let line = client.wait_for("Local proxy server started (SOCKS5 + HTTP)");
     (client, field(&line, "addr").parse().unwrap())
 }
 
 /// The value of `name=value` in a log line.
-fn field(line: &str, name: &str) -> String {
+pub(crate) fn field(line: &str, name: &str) -> String {
     let value = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
     value.unwrap_or_else(|| panic!("no {name} in {line}")).to_owned()
 }
 
 /// Sends a line through the SOCKS port to an echo server and reads it back.
-fn echo_through(socks: SocketAddr) {
+pub(crate) fn echo_through(socks: SocketAddr) {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = target.local_addr().unwrap().port().to_be_bytes();
     let echo = std::thread::spawn(move || {
@@ -193,6 +195,21 @@ pub(crate) fn client_and_server_write_the_lines_that_scripts_watch(driver: Drive
         assert!(!output.contains('\x1b'), "colours without a terminal: {output}");
     }
     assert_eq!((client.stderr.as_str(), server.stderr.as_str()), ("", ""));
+}
+
+pub(crate) fn a_trusted_proxy_says_who_is_logged(driver: Driver) {
+    for (flags, variables, expected) in [
+        (&[][..], &[][..], "127.0.0.1"),
+        (&["--trusted-proxy", "10.0.0.1", "--trusted-proxy", "127.0.0.0/8"], &[], "192.0.2.7"),
+        (&[], &[("LINKSOCKS_TRUSTED_PROXY", "10.0.0.1,127.0.0.1")], "192.0.2.7"),
+    ] {
+        let args = [&["server", "-H", "127.0.0.1", "-P", "0", "-t", "t"], flags].concat();
+        let mut server = LinkSocks::start(driver, &args, variables);
+        let url = format!("ws://{}", field(&server.wait_for("LinkSocks server started"), "listen"));
+        let header = "X-Forwarded-For: 203.0.113.1, 192.0.2.7";
+        let _client = client(driver, &["-t", "t", "-u", &url, "--header", header]);
+        assert_eq!(field(&server.wait_for("Forward client authenticated"), "client_ip"), expected);
+    }
 }
 
 pub(crate) fn a_generated_token_is_shown_and_works(driver: Driver) {

@@ -6,7 +6,9 @@
 
 mod commands;
 mod equal;
+mod pressure;
 mod program;
+mod secrets;
 mod tls;
 
 use std::process::ExitCode;
@@ -29,6 +31,7 @@ const TESTS: &[Named<fn(Driver)>] = named![
     commands::the_demo_stays_up_if_it_shall,
     commands::with_fast_open_a_refused_target_resets_the_connection,
     commands::client_and_server_write_the_lines_that_scripts_watch,
+    commands::a_trusted_proxy_says_who_is_logged,
     commands::a_generated_token_is_shown_and_works,
     commands::several_links_count_up,
     commands::a_wrong_token_ends_the_client_without_a_retry,
@@ -36,6 +39,11 @@ const TESTS: &[Named<fn(Driver)>] = named![
     commands::a_port_in_use_is_an_error,
     commands::a_client_without_server_retries_until_it_is_stopped,
     commands::a_second_signal_resets_connections_instead_of_waiting_for_them,
+    pressure::output_that_nobody_reads_stops_nothing,
+    pressure::out_of_descriptors_a_server_waits_and_says_so_once,
+    pressure::a_crowd_from_one_address_is_told_of_once,
+    pressure::the_limit_of_descriptors_is_raised,
+    secrets::no_secret_and_no_payload_is_logged,
     tls::who_is_trusted_is_up_to_flags_and_the_system,
     tls::a_certificate_is_for_its_name_and_its_time,
     tls::a_server_without_tls_is_told_from_one_with_it,

@@ -32,6 +32,17 @@ impl LinkSocks {
     pub(crate) fn start(driver: Driver, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(driver.binary().unwrap());
         command.args(args).env_clear().envs(variables.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// Starts the program by way of a line for the shell, in which `"$0" "$@"` stand for it.
+    pub(crate) fn start_in_shell(driver: Driver, line: &str, args: &[&str]) -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", line]).arg(driver.binary().unwrap()).args(args).env_clear();
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (sender, lines) = channel();
@@ -72,6 +83,11 @@ impl LinkSocks {
                 return line;
             }
         }
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal by its name without SIG.

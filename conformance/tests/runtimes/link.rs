@@ -1,12 +1,18 @@
 //! The pump of a link over real loopback connections, against hand-made frames.
 
 use std::future::ready;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use driver_core::pumps::link::{self, LinkCommand};
 use driver_core::runtime::Runtime;
 use driver_core::transport::Connector;
 use futures_channel::mpsc::{UnboundedSender, unbounded};
+use futures_util::{AsyncRead, AsyncWrite};
 use linksocks_sansio::Input;
 use linksocks_sansio::config::Limits;
 use linksocks_sansio::error::{LinkFailure, SocketError};
@@ -22,6 +28,8 @@ scenarios! {
     messages_are_received_while_there_is_credit,
     fragments_and_what_came_with_the_request_are_received,
     pings_are_answered_and_only_asked_for_pongs_are_reported,
+    of_a_peer_that_pings_and_reads_nothing_little_is_read,
+    endless_fragments_let_others_run,
     a_text_message_is_a_violation_and_the_link_still_writes,
     before_authentication_little_is_read_of_a_peer,
     the_largest_message_is_accepted_and_no_larger_one,
@@ -247,6 +255,67 @@ async fn pings_are_answered_and_only_asked_for_pongs_are_reported<R: Runtime>(ru
     rig.send(BINARY, b"end").await;
     rig.reports.expect("one pong", |input| matches!(input, Input::LinkPong { .. }).then_some(())).await;
     assert_eq!(rig.received().await, b"end");
+}
+
+/// A peer that sends the same frame for ever, as fast as it is read, and reads nothing.
+struct Flood {
+    frame: Vec<u8>,
+    sent: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Flood {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let before = self.sent.fetch_add(buf.len(), Ordering::Relaxed);
+        let bytes = self.frame.iter().cycle().skip(before % self.frame.len());
+        buf.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        Poll::Ready(Ok(buf.len()))
+    }
+}
+
+impl AsyncWrite for Flood {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+/// How much is read of a peer that sends `beginning`, then `frame` for ever, while the pump runs so many
+/// times.
+fn flood<R: Runtime>(runtime: &R, beginning: Vec<u8>, frame: Vec<u8>, turns: usize) -> usize {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let stream = Flood { frame, sent: Arc::clone(&sent) };
+    let (inbox, _reports) = Reports::new();
+    let (commands, receiver) = unbounded();
+    commands.unbounded_send(LinkCommand::Receive(WINDOW)).unwrap();
+    let upgrade = ready(Ok((stream, beginning)));
+    let mut pump = pin!(link::accept(runtime.clone(), upgrade, Ids::new().link, receiver, inbox));
+    for _ in 0..turns {
+        assert!(pump.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    sent.load(Ordering::Relaxed)
+}
+
+async fn of_a_peer_that_pings_and_reads_nothing_little_is_read<R: Runtime>(runtime: R) {
+    let ping = frame(PING, &[7; 125]);
+    let read = flood(&runtime, Vec::new(), ping.clone(), 1000);
+    // 64 pings, and what was read together with them.
+    assert!(read <= 64 * ping.len() + (64 << 10), "{read} bytes");
+}
+
+async fn endless_fragments_let_others_run<R: Runtime>(runtime: R) {
+    let mut first = frame(BINARY, b"x");
+    first[0] &= 0x7f;
+    let mut empty = frame(0, b"");
+    empty[0] &= 0x7f;
+    let read = flood(&runtime, first, empty, 10);
+    assert!((1 << 20..=10 << 20).contains(&read), "{read} bytes");
 }
 
 async fn a_text_message_is_a_violation_and_the_link_still_writes<R: Runtime>(runtime: R) {

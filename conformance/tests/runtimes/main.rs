@@ -30,12 +30,14 @@ mod api;
 mod common;
 mod crowd;
 mod deadlines;
+mod door;
 mod embed;
 mod front;
 mod link;
 mod listener;
 mod proxy;
 mod resume;
+mod secrets;
 mod stream;
 mod tls;
 mod udp;
@@ -97,12 +99,14 @@ impl<R: Runtime> Suite<R> {
         [
             api::trials(self),
             crowd::trials(self),
+            door::trials(self),
             embed::trials(self),
             front::trials(self),
             link::trials(self),
             listener::trials(self),
             proxy::trials(self),
             resume::trials(self),
+            secrets::trials(self),
             stream::trials(self),
             tls::trials(self),
             udp::trials(self),

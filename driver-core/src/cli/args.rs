@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use linksocks_sansio::access::AccessRule;
+use linksocks_sansio::http::forwarded::TrustedProxy;
+
+use tracing::level_filters::LevelFilter;
 
 use super::duration;
 use super::flow::FlowArgs;
@@ -39,6 +42,20 @@ Exit status:
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+impl Command {
+    /// What the command logs: so many `-d` flags, and the level without any. `None`: it logs nothing.
+    pub(super) fn verbosity(&self) -> Option<(u8, LevelFilter)> {
+        match self {
+            Self::Client(args) | Self::Connector(args) | Self::Provider(args) => {
+                Some((args.debug, LevelFilter::INFO))
+            }
+            Self::Server(args) => Some((args.debug, LevelFilter::INFO)),
+            Self::Demo(args) => Some((args.debug, LevelFilter::WARN)),
+            Self::Version => None,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -263,6 +280,12 @@ pub(super) struct ServerArgs {
     #[cfg(feature = "tls")]
     #[arg(long, env = "LINKSOCKS_TLS_KEY", help_heading = OTHER_FLAGS, value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
+
+    /// Reverse proxy, an address or a network, whose X-Forwarded-For (or else Forwarded) says who the client
+    /// is (repeatable); headers of others are never believed
+    #[arg(long, env = "LINKSOCKS_TRUSTED_PROXY", help_heading = OTHER_FLAGS, value_name = "CIDR")]
+    #[arg(value_delimiter = ',')]
+    pub(super) trusted_proxy: Vec<TrustedProxy>,
 
     /// Flags of direct mode that were given.
     #[arg(skip)]

@@ -6,14 +6,13 @@ use futures_core::Stream;
 use linksocks_sansio::config::{BackoffConfig, ClientRole};
 use linksocks_sansio::error::{LinkError, StopReason, TlsFailure};
 use linksocks_sansio::{ClientConfig, LinkProxy, ServerUrl, Token};
-use tracing::level_filters::LevelFilter;
 use tracing::{debug, info, warn};
 
 use super::args::ClientArgs;
 use super::events::Side;
 use super::parse::Environment;
 use super::supervise::{End, supervise};
-use super::{Failure, credentials, listen_address, log, proxy, unless_signalled};
+use super::{Failure, credentials, listen_address, proxy, unless_signalled};
 use crate::embed::Client;
 use crate::runtime::Runtime;
 #[cfg(feature = "tls")]
@@ -25,7 +24,6 @@ pub(super) async fn run<R: Runtime>(
     environment: &Environment,
     mut signals: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Failure> {
-    log::init(log::level(args.debug, LevelFilter::INFO), environment);
     if !args.ignored.is_empty() {
         warn!(flags = %args.ignored.join(" "), "Direct mode is not supported: all traffic takes the relay");
     }

@@ -31,7 +31,7 @@ use futures_util::future::{Either, select};
 use linksocks_sansio::error::SocketError;
 use linksocks_sansio::{ConfigError, Credentials};
 use thiserror::Error;
-use tracing::error;
+use tracing::{debug, error};
 
 use self::args::{ClientArgs, Command};
 use self::parse::Environment;
@@ -127,7 +127,12 @@ pub async fn run<R: Runtime>(
             return if shown.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    match execute(runtime, command, &environment, signals).await {
+    let logging = match start_logging(&command, &environment) {
+        Ok(logging) => logging,
+        Err(error) => return exit(Err(error)),
+    };
+    raise_descriptor_limit();
+    let code = match execute(runtime, command, &environment, signals).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(Failure::Running(text)) => {
@@ -139,6 +144,21 @@ pub async fn run<R: Runtime>(
             let _ = writeln!(io::stderr(), "error: {failure}");
             ExitCode::FAILURE
         }
+    };
+    drop(logging);
+    code
+}
+
+fn start_logging(command: &Command, environment: &Environment) -> io::Result<Option<log::Logging>> {
+    let verbosity = command.verbosity();
+    verbosity.map(|(count, default)| log::init(log::level(count, default), environment)).transpose()
+}
+
+/// Each connection takes a descriptor, and what a process may have without asking is often 1024.
+fn raise_descriptor_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => debug!(limit, "File descriptors"),
+        Err(error) => debug!(%error, "The limit of file descriptors stays as it is"),
     }
 }
 
@@ -156,8 +176,8 @@ async fn execute<R: Runtime>(
             let args = ClientArgs { reverse: true, ..args };
             client::run(runtime, &args, environment, signals).await
         }
-        Command::Server(args) => server::run(runtime, &args, environment, signals).await,
-        Command::Demo(args) => demo::run(runtime, &args, environment, signals).await,
+        Command::Server(args) => server::run(runtime, &args, signals).await,
+        Command::Demo(args) => demo::run(runtime, &args, signals).await,
         Command::Version => {
             let _ = writeln!(io::stdout(), "linksocks {}", *VERSION);
             Ok(())

@@ -9,14 +9,12 @@ use linksocks_sansio::access::AccessRules;
 use linksocks_sansio::error::StopReason;
 use linksocks_sansio::token::{ConnectorToken, NewToken, ReverseToken};
 use linksocks_sansio::{ServerConfig, Token};
-use tracing::level_filters::LevelFilter;
 use tracing::{info, warn};
 
 use super::args::ServerArgs;
 use super::events::Side;
-use super::parse::Environment;
 use super::supervise::{End, supervise};
-use super::{Failure, credentials, listen_address, log, proxy, random_token, unless_signalled};
+use super::{Failure, credentials, listen_address, proxy, random_token, unless_signalled};
 use crate::embed::Server;
 use crate::runtime::Runtime;
 #[cfg(feature = "tls")]
@@ -25,10 +23,8 @@ use crate::tls::ServerTls;
 pub(super) async fn run<R: Runtime>(
     runtime: R,
     args: &ServerArgs,
-    environment: &Environment,
     mut signals: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Failure> {
-    log::init(log::level(args.debug, LevelFilter::INFO), environment);
     if !args.ignored.is_empty() {
         warn!(flags = %args.ignored.join(" "), "Direct mode is not supported: all traffic takes the relay");
     }
@@ -46,7 +42,8 @@ pub(super) async fn run<R: Runtime>(
     }
     let upstream = config.relay.upstream.clone();
 
-    let server = Server::builder(config).bind(listen);
+    let trusted = args.trusted_proxy.iter().copied().collect();
+    let server = Server::builder(config).bind(listen).trusted_proxies(trusted);
     #[cfg(feature = "tls")]
     let (server, scheme) = match tls(args)? {
         Some(tls) => (server.tls(tls), "https"),

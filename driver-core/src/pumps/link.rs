@@ -33,6 +33,9 @@ use crate::transport::Connector;
 const FLUSH_AFTER: usize = 1024 * 1024;
 /// How many frames are read before others run.
 const FRAMES_PER_POLL: usize = 256;
+/// How many pings of a peer are answered before the answers have left. The WebSocket keeps them all, so of a
+/// peer that sends pings and reads nothing no more is read.
+const MAX_PONGS: usize = 64;
 /// How long a link whose peer has closed, or whose connection can't be written to any more, is
 /// given for the rest.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -148,6 +151,8 @@ struct Pump<R, S> {
     credit: i64,
     /// Pings that no pong came for.
     pings: usize,
+    /// Pings of the peer whose answers have not left.
+    pongs: usize,
     reading: Reading,
     ending: Option<Ending>,
 }
@@ -195,12 +200,14 @@ where
             unflushed: false,
             credit: 0,
             pings: 0,
+            pongs: 0,
             reading: Reading::Messages,
             ending: None,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkClose> {
+        self.websocket.get_mut().begin_turn();
         loop {
             match self.commands.poll_next_unpin(cx) {
                 Poll::Ready(Some(LinkCommand::Close { close: None, .. })) => {
@@ -293,6 +300,10 @@ where
                 return Ok(());
             }
             self.unflushed = false;
+            if std::mem::take(&mut self.pongs) >= MAX_PONGS {
+                // Reading goes on.
+                cx.waker().wake_by_ref();
+            }
             let bytes = std::mem::take(&mut self.unwritten);
             if bytes > 0 {
                 self.inbox.put(Input::LinkWritten { link: self.link, bytes });
@@ -323,6 +334,9 @@ where
     /// Whether a message may be received: with credit, or to throw it away on the way to the
     /// peer's close frame.
     fn may_read(&self) -> bool {
+        if self.pongs >= MAX_PONGS {
+            return false;
+        }
         let closing = matches!(&self.ending, Some(ending) if ending.cause == LinkClose::Local);
         match self.reading {
             Reading::Messages => self.credit > 0 || closing,
@@ -376,7 +390,10 @@ where
             }
             Message::Text(_) => self.invalid(FrameViolation::Text, Reading::Refused),
             // The WebSocket has prepared the pong.
-            Message::Ping(_) => self.unflushed = true,
+            Message::Ping(_) => {
+                self.pongs += 1;
+                self.unflushed = true;
+            }
             Message::Pong(_) => {
                 if self.pings > 0 {
                     self.pings -= 1;

@@ -48,8 +48,31 @@ pub(super) struct Context {
     pub(super) upgrade: bool,
 }
 
+/// What a client must present to a proxy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Login<'a> {
+    pub(super) credentials: &'a Credentials,
+    /// Whether no login is looked at: too many were wrong.
+    pub(super) locked: bool,
+}
+
+impl Login<'_> {
+    fn check(self, fields: &Fields<'_, '_>) -> Result<(), Refusal> {
+        let mut given = fields.values("proxy-authorization").peekable();
+        if given.peek().is_none() {
+            Err(Refusal::LoginRequired)
+        } else if self.locked {
+            Err(Refusal::TooManyFailures)
+        } else if given.any(|value| basic::matches(value, self.credentials)) {
+            Ok(())
+        } else {
+            Err(Refusal::WrongLogin)
+        }
+    }
+}
+
 /// Reads the head of a request to a proxy.
-pub(super) fn read_request(head: &[u8], login: Option<&Credentials>) -> Result<Request, Refusal> {
+pub(super) fn read_request(head: &[u8], login: Option<Login<'_>>) -> Result<Request, Refusal> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     if !matches!(request.parse(head), Ok(httparse::Status::Complete(_))) {
@@ -59,10 +82,8 @@ pub(super) fn read_request(head: &[u8], login: Option<&Credentials>) -> Result<R
         return Err(Refusal::BadRequest("Malformed request"));
     };
     let fields = Fields::new(request.headers);
-    if let Some(login) = login
-        && !fields.values("proxy-authorization").any(|value| basic::matches(value, login))
-    {
-        return Err(Refusal::LoginRequired);
+    if let Some(login) = login {
+        login.check(&fields)?;
     }
     let http10 = version == 0;
     let body = request_body(&fields, http10)?;

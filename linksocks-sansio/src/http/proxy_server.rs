@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::body::{Body, ChunkError};
 use super::head::{HeadBuffer, HeadError, LineEnds};
-use super::message::{self, Context, FinalResponse, Forward, Request, Response};
+use super::message::{self, Context, FinalResponse, Forward, Login, Request, Response};
 use super::refusal::Refusal;
 use crate::secret::Credentials;
 use crate::socks5::TargetAddr;
@@ -49,6 +49,8 @@ pub(crate) enum Effect {
 #[derive(Debug)]
 pub(crate) struct ProxyServer {
     login: Option<Arc<Credentials>>,
+    /// No login is looked at.
+    locked: bool,
     state: State,
     /// Nothing more comes from the client.
     client_ended: bool,
@@ -106,11 +108,21 @@ impl Progress {
 impl ProxyServer {
     /// A new connection, whose client must present `login`, if there is one.
     pub(crate) fn new(login: Option<Arc<Credentials>>) -> Self {
-        Self { login, state: Self::idle(), client_ended: false }
+        Self { login, locked: false, state: Self::idle(), client_ended: false }
     }
 
     fn idle() -> State {
         State::Idle(HeadBuffer::new(LineEnds::Strict))
+    }
+
+    /// Whether any login is refused from now on, be it right or wrong.
+    pub(crate) fn set_locked(&mut self, locked: bool) {
+        self.locked = locked;
+    }
+
+    /// Whether the client has to log in.
+    pub(crate) fn wants_login(&self) -> bool {
+        self.login.is_some()
     }
 
     /// Whether no request has begun.
@@ -188,7 +200,9 @@ impl ProxyServer {
     }
 
     fn begin(&mut self, head: &[u8]) -> Effect {
-        match message::read_request(head, self.login.as_deref()) {
+        let locked = self.locked;
+        let login = self.login.as_deref().map(|credentials| Login { credentials, locked });
+        match message::read_request(head, login) {
             Ok(Request::Tunnel(target)) => {
                 self.state = State::Over;
                 Effect::Tunnel(target)

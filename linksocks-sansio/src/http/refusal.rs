@@ -11,9 +11,15 @@ pub(crate) enum Refusal {
     /// The request is malformed, or of a form that could be understood in two ways.
     #[error("{0}")]
     BadRequest(&'static str),
-    /// There are no credentials, or wrong ones.
+    /// There are no credentials.
     #[error("Proxy authentication required")]
     LoginRequired,
+    /// There are wrong credentials.
+    #[error("Proxy authentication required")]
+    WrongLogin,
+    /// There are some, but too many from this address were wrong.
+    #[error("Too many failed logins from this address; try again later")]
+    TooManyFailures,
     /// The entry rules forbid the target.
     #[error("Destination blocked by access control")]
     Blocked,
@@ -46,7 +52,8 @@ impl Refusal {
     fn status(self) -> &'static str {
         match self {
             Self::BadRequest(_) => "400 Bad Request",
-            Self::LoginRequired => "407 Proxy Authentication Required",
+            Self::LoginRequired | Self::WrongLogin => "407 Proxy Authentication Required",
+            Self::TooManyFailures => "429 Too Many Requests",
             Self::Blocked => "403 Forbidden",
             Self::UnknownCoding => "501 Not Implemented",
             Self::ConnectionFailed => "502 Bad Gateway",
@@ -56,7 +63,7 @@ impl Refusal {
 
     /// The whole answer; that to a HEAD request has no body.
     pub(crate) fn encode(self, to_head: bool) -> Bytes {
-        let challenge = if self == Self::LoginRequired {
+        let challenge = if matches!(self, Self::LoginRequired | Self::WrongLogin) {
             "Proxy-Authenticate: Basic realm=\"LinkSocks\"\r\n"
         } else {
             ""

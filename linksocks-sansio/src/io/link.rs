@@ -67,8 +67,8 @@ pub struct UpgradeRequest {
     pub query: String,
     /// The value of the header `LinkSocks-Extensions`.
     pub extensions: Option<String>,
-    /// The TCP peer. Wrong tokens are counted per address: behind a reverse proxy, all clients have that
-    /// of the proxy.
+    /// The client: the TCP peer, or whom a [trusted](crate::http::forwarded) reverse proxy names, with port 0
+    /// if it names none. Wrong tokens are counted per address.
     pub peer: SocketAddr,
 }
 

@@ -6,6 +6,7 @@
 //! there, so that a channel can't see the difference.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
 
@@ -163,8 +164,11 @@ impl Relay {
 
     fn run_http(&mut self, application: SocketId) {
         loop {
+            let login = self.http_login(application);
+            let locked = login.is_some_and(|address| self.is_locked_out(application, address));
             let can_write = self.can_write(application);
             let Some(session) = self.http_session(application) else { return };
+            session.proxy.set_locked(locked);
             let step = session.step(can_write);
             if step.is_nothing() {
                 break;
@@ -176,6 +180,9 @@ impl Relay {
                 self.on_socket_written(socket, taken);
             }
             if let Some(effect) = step.effect {
+                if let Some(address) = login {
+                    self.judge_login(application, address, &effect);
+                }
                 self.carry_out(application, effect);
             }
         }
@@ -185,6 +192,27 @@ impl Relay {
             && let Some(credit) = socket.pacer.top_up(window)
         {
             self.push(Output::Read { socket: application, credit });
+        }
+    }
+
+    /// Where an application is that has to log in with each of its requests.
+    fn http_login(&mut self, application: SocketId) -> Option<IpAddr> {
+        let session = self.http_session(application)?;
+        session.proxy.wants_login().then(|| session.ends.peer.ip())
+    }
+
+    /// What a request has come to tells whether its login was right.
+    fn judge_login(&mut self, application: SocketId, address: IpAddr, effect: &Effect) {
+        match effect {
+            Effect::Tunnel(_) | Effect::Dial(_) => self.on_login(application, address, true),
+            Effect::Close(Some(Refusal::WrongLogin)) => self.on_login(application, address, false),
+            Effect::ToTarget(_)
+            | Effect::EndToTarget
+            | Effect::ToClient(_)
+            | Effect::EndToClient
+            | Effect::Release
+            | Effect::Close(_)
+            | Effect::Reset => {}
         }
     }
 

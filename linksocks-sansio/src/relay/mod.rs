@@ -17,6 +17,7 @@ mod http;
 mod joined;
 mod joined_datagrams;
 mod links;
+mod logins;
 mod memory;
 mod messages;
 mod opening;
@@ -40,6 +41,7 @@ use std::time::{Duration, Instant};
 use crate::access::AccessRules;
 use crate::accounts::{Account, Accounts, Loans, Payers};
 use crate::arena::Arena;
+use crate::attempts::Attempts;
 use crate::channel::{Addresses, Association, Channel, EarlyInput, Origin, ReadPacer};
 use crate::config::{BatchingConfig, Limits, RelayConfig};
 use crate::dial::{Dial, DialKey};
@@ -197,6 +199,8 @@ enum QueryOwner {
 #[derive(Debug)]
 pub(crate) struct Listener {
     credentials: Option<Arc<Credentials>>,
+    /// Stands for these credentials, see [`Relay::next_door`].
+    door: u64,
     /// What applications may ask for, besides what the rules of the engine say.
     rules: Arc<AccessRules>,
     /// Connections that may be accepted without another permission.
@@ -244,6 +248,10 @@ pub(crate) struct Relay {
     farewell: u16,
     /// What the HTTP proxy has to look after.
     http_work: VecDeque<HttpWork>,
+    /// Failed logins of applications.
+    attempts: Attempts,
+    /// How many doors there were, see [`Relay::next_door`].
+    doors: u64,
 }
 
 impl Relay {
@@ -278,6 +286,8 @@ impl Relay {
             stop_reason: StopReason::Shutdown,
             farewell,
             http_work: VecDeque::new(),
+            attempts: Attempts::default(),
+            doors: 0,
             config,
         }
     }

@@ -1,6 +1,6 @@
 //! The SOCKS port: accepting applications, their handshake, and the answer.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use crate::http::Refusal;
 use crate::ids::{ListenerId, SocketId, Ticket};
 use crate::io::{Action, Output, ReadBuf};
 use crate::secret::Credentials;
-use crate::socks5::{Handshake, Reply, Request, Status};
+use crate::socks5::{Handshake, HandshakeError, Reply, Request, Status};
 
 /// What may be read from an application before its channel is open: more than the longest
 /// handshake (greeting, login and request: 257 + 513 + 262 bytes), and enough to notice that it has
@@ -61,7 +61,9 @@ impl Relay {
         rules: AccessRules,
     ) -> ListenerId {
         let (credentials, rules) = (credentials.map(Arc::new), Arc::new(rules));
-        let listener = self.listeners.insert(Listener { credentials, rules, accepts_left: 0, open: 0 });
+        let door = self.next_door();
+        let listener = Listener { credentials, door, rules, accepts_left: 0, open: 0 };
+        let listener = self.listeners.insert(listener);
         self.act(Action::Listen { listener, address });
         listener
     }
@@ -73,8 +75,10 @@ impl Relay {
         credentials: Option<Credentials>,
         rules: AccessRules,
     ) {
+        let door = self.next_door();
         if let Some(listener) = self.listeners.get_mut(id) {
             (listener.credentials, listener.rules) = (credentials.map(Arc::new), Arc::new(rules));
+            listener.door = door;
         }
         for socket in self.sockets.ids() {
             if self.sockets.get(socket).is_some_and(|socket| socket.listener == Some(id)) {
@@ -164,12 +168,15 @@ impl Relay {
         if self.begin_http(id, &buf) {
             return;
         }
+        let login = self.socks_login(id);
+        let locked = login.is_some_and(|address| self.is_locked_out(id, address));
         let Some(socket) = self.sockets.get_mut(id) else { return };
         let SocketOwner::Socks(session) = &mut socket.owner else { return };
         let Some(handshake) = &mut session.handshake else {
             session.early.bytes.extend_from_slice(buf.payload());
             return;
         };
+        handshake.set_locked(locked);
         let progress = handshake.handle_bytes(buf.payload());
         socket.pacer.on_released(progress.consumed);
         if let Status::Request(request) = &progress.status {
@@ -178,6 +185,13 @@ impl Relay {
             session.early.bytes.extend_from_slice(&buf.payload()[progress.consumed..]);
         }
         self.write(id, progress.reply);
+        if let Some(address) = login {
+            match &progress.status {
+                Status::Request(_) => self.on_login(id, address, true),
+                Status::Failed(HandshakeError::WrongCredentials) => self.on_login(id, address, false),
+                Status::Failed(_) | Status::NeedMore => {}
+            }
+        }
         match progress.status {
             Status::NeedMore => {}
             Status::Request(request) => {
@@ -190,6 +204,12 @@ impl Relay {
             }
             Status::Failed(error) => self.fail_socks(id, error.to_string()),
         }
+    }
+
+    /// Where an application is that has to log in before it may ask for anything.
+    fn socks_login(&self, id: SocketId) -> Option<IpAddr> {
+        let SocketOwner::Socks(session) = &self.sockets.get(id)?.owner else { return None };
+        session.handshake.as_ref()?.wants_login().then(|| session.ends.peer.ip())
     }
 
     /// Sends the answer to a request. The bound address is always the unspecified one, as real

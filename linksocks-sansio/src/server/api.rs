@@ -1,8 +1,8 @@
 //! What the HTTP API does.
 
 use super::ServerEngine;
-use super::attempts::Door;
 use super::registry::Kind;
+use crate::attempts::Door;
 use crate::http::admin::{self, AdminRequest, ServerStatus, TokenStatus};
 use crate::io::{HttpRequest, HttpResponse};
 use crate::token::NewToken;

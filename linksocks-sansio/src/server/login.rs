@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::ServerEngine;
-use super::attempts::Door;
 use super::clients::Client;
 use super::registry::Kind;
 use crate::accounts::{Account, Exhausted};
+use crate::attempts::Door;
 use crate::error::LinkError;
 use crate::event::Event;
 use crate::ids::{InstanceId, LinkId, Ticket, TokenId};
@@ -80,7 +81,7 @@ impl ServerEngine {
         let (mut token, mut reverse, mut instance) = (None, None, None);
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match name.as_ref() {
-                "token" if !value.is_empty() => token = Some(value.into_owned()),
+                "token" if !value.is_empty() => token = Some(Zeroizing::new(value.into_owned())),
                 "reverse" => reverse = Some(matches!(value.as_ref(), "true" | "1")),
                 "instance" => instance = Uuid::parse_str(&value).ok(),
                 _ => {}

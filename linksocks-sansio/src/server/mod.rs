@@ -2,7 +2,6 @@
 //! other clients do that.
 
 mod api;
-mod attempts;
 mod clients;
 mod login;
 mod ports;
@@ -14,11 +13,13 @@ mod tokens;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use self::attempts::Attempts;
+use zeroize::Zeroize as _;
+
 use self::clients::Clients;
 use self::ports::Ports;
 use self::providers::{Group, Providers};
 use self::registry::Registry;
+use crate::attempts::Attempts;
 use crate::config::ServerConfig;
 use crate::error::{LinkError, OpenError};
 use crate::event::Event;
@@ -119,7 +120,11 @@ impl Role for ServerEngine {
                 let result = self.remove_token(token);
                 self.relay.act(Action::AnswerToken { ticket, result });
             }
-            Input::LinkOffered { ticket, request } => self.on_offer(ticket, &request),
+            Input::LinkOffered { ticket, mut request } => {
+                self.on_offer(ticket, &request);
+                // The digest in it opens the same door as the token.
+                request.query.zeroize();
+            }
             Input::HttpRequest { ticket, request } => {
                 let response = self.answer_http(&request);
                 self.relay.act(Action::HttpResponse { ticket, response });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::address::{Missing, SocksAddr, SocksAddrError, TargetAddr, TargetError, take, take_u8};
 use super::{
@@ -45,8 +46,10 @@ use crate::secret::Credentials;
 pub struct Handshake {
     expected: Expected,
     credentials: Option<Arc<Credentials>>,
+    /// No login is looked at.
+    locked: bool,
     /// The beginning of the expected message; never more than that message.
-    buffer: Vec<u8>,
+    buffer: Zeroizing<Vec<u8>>,
 }
 
 /// The message that the client has to send next.
@@ -63,7 +66,17 @@ impl Handshake {
     /// A handshake that asks for `credentials`, if there are any.
     #[must_use]
     pub fn new(credentials: Option<Arc<Credentials>>) -> Self {
-        Self { expected: Expected::Greeting, credentials, buffer: Vec::new() }
+        Self { expected: Expected::Greeting, credentials, locked: false, buffer: Zeroizing::default() }
+    }
+
+    /// Whether any login is refused from now on, be it right or wrong.
+    pub(crate) fn set_locked(&mut self, locked: bool) {
+        self.locked = locked;
+    }
+
+    /// Whether the client has to log in.
+    pub(crate) fn wants_login(&self) -> bool {
+        self.credentials.is_some()
     }
 
     /// What the client must present, as long as nothing has come from it: it may turn out to speak
@@ -100,7 +113,7 @@ impl Handshake {
         };
         if status != Status::NeedMore {
             self.expected = Expected::Nothing;
-            self.buffer = Vec::new();
+            self.buffer = Zeroizing::default();
         }
         Progress { reply: reply.freeze(), consumed: input.len() - rest.len(), status }
     }
@@ -123,6 +136,9 @@ impl Handshake {
             }
             Expected::Login => {
                 let (username, password) = read_login(&self.buffer)?;
+                if self.locked {
+                    return Err(HandshakeError::TooManyFailures.into());
+                }
                 let valid = self.credentials.as_ref().is_some_and(|known| known.matches(username, password));
                 if !valid {
                     return Err(HandshakeError::WrongCredentials.into());
@@ -263,6 +279,9 @@ pub enum HandshakeError {
     /// User name or password is wrong.
     #[error("wrong SOCKS user name or password")]
     WrongCredentials,
+    /// Too many logins from this address have failed.
+    #[error("too many failed SOCKS logins from this address; try again later")]
+    TooManyFailures,
     /// The request has a version other than 5.
     #[error("unknown version {0} of the SOCKS request")]
     RequestVersion(u8),
@@ -290,7 +309,9 @@ impl HandshakeError {
         match self {
             Self::NotSocks5(_) | Self::Finished => {}
             Self::NoAcceptableMethod => out.put_slice(&[VERSION, NO_ACCEPTABLE_METHOD]),
-            Self::LoginVersion(_) | Self::WrongCredentials => out.put_slice(&[LOGIN_VERSION, LOGIN_FAILURE]),
+            Self::LoginVersion(_) | Self::WrongCredentials | Self::TooManyFailures => {
+                out.put_slice(&[LOGIN_VERSION, LOGIN_FAILURE]);
+            }
             Self::RequestVersion(_) | Self::Target(_) => {
                 Reply::GeneralFailure.encode_into(Reply::NO_ADDRESS, out);
             }

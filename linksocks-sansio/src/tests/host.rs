@@ -172,9 +172,12 @@ impl<E: Engine> Host<E> {
 
     /// Lets an application connect to the SOCKS port.
     pub(super) fn connect_app(&mut self) -> SocketId {
+        self.connect_app_from(SocketAddr::from(([127, 0, 0, 1], 50_000)))
+    }
+
+    pub(super) fn connect_app_from(&mut self, peer: SocketAddr) -> SocketId {
         let listener = self.listener.expect("the SOCKS port is open");
         let ticket = self.ticket();
-        let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
         self.input(Input::SocketAccepted { ticket, listener, local: peer, peer });
         self.adopted[&ticket]
     }

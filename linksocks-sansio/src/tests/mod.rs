@@ -21,6 +21,7 @@ mod links;
 mod login;
 mod net;
 mod pair;
+mod passwords;
 mod properties;
 mod rerouting;
 mod reverse;

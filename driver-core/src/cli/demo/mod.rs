@@ -14,15 +14,13 @@ use futures_util::future::{Either, select};
 use linksocks_sansio::error::StopReason;
 use linksocks_sansio::socks5::{Host, TargetAddr};
 use linksocks_sansio::{ClientConfig, ServerConfig, ServerUrl, Token};
-use tracing::level_filters::LevelFilter;
 
 use self::pattern::Pattern;
 use super::args::DemoArgs;
 use super::events::Side;
 use super::log::GoDuration;
-use super::parse::Environment;
 use super::supervise::{End, supervise};
-use super::{Failure, events, log, random_token, unless_signalled};
+use super::{Failure, events, random_token, unless_signalled};
 use crate::embed::{Client, ClientHandle, Events, Server, ServerHandle};
 use crate::runtime::Runtime;
 
@@ -38,10 +36,8 @@ const MIB: u64 = 1024 * KIB;
 pub(super) async fn run<R: Runtime>(
     runtime: R,
     args: &DemoArgs,
-    environment: &Environment,
     mut signals: impl Stream<Item = ()> + Unpin,
 ) -> Result<(), Failure> {
-    log::init(log::level(args.debug, LevelFilter::WARN), environment);
     let limit = runtime.sleep(TIME_LIMIT);
     let play = async {
         match select(pin!(play(&runtime)), pin!(limit)).await {

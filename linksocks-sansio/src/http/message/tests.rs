@@ -1,6 +1,6 @@
 use super::super::body::Body;
 use super::super::refusal::Refusal;
-use super::{Context, FinalResponse, Forward, Request, Response, read_request, read_response};
+use super::{Context, FinalResponse, Forward, Login, Request, Response, read_request, read_response};
 use crate::secret::Credentials;
 
 fn forward(head: &str) -> Forward {
@@ -142,13 +142,14 @@ fn requests_that_can_be_understood_in_two_ways_are_refused() {
 
 #[test]
 fn a_login_is_asked_for_before_anything_else_is_told() {
-    let login = Credentials::new("Aladdin", "open sesame").unwrap();
+    let credentials = &Credentials::new("Aladdin", "open sesame").unwrap();
+    let login = Some(Login { credentials, locked: false });
     let head = |value: &str| format!("GET / HTTP/1.1\r\nProxy-Authorization: {value}\r\n\r\n");
     for wrong in ["Basic d3Jvbmc6d29yZA==", "Bearer x"] {
-        let result = read_request(head(wrong).as_bytes(), Some(&login));
-        assert!(matches!(result, Err(Refusal::LoginRequired)), "{wrong}: {result:?}");
+        let result = read_request(head(wrong).as_bytes(), login);
+        assert!(matches!(result, Err(Refusal::WrongLogin)), "{wrong}: {result:?}");
     }
-    let result = read_request(head("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==").as_bytes(), Some(&login));
+    let result = read_request(head("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==").as_bytes(), login);
     assert!(matches!(result, Err(Refusal::BadRequest(_))), "{result:?}");
 }
 

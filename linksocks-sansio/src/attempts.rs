@@ -1,4 +1,4 @@
-//! Failed logins, counted by address: whoever guesses tokens or keys has to take his time.
+//! Failed logins, counted by address: whoever guesses tokens, keys or passwords has to take his time.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::accounts::network;
+use crate::access::whose;
 use crate::ids::TokenId;
 
 /// How many logins of one address may fail in a row.
@@ -23,16 +23,18 @@ const KNOWN: usize = 64;
 
 /// What opens for whoever knows the right words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
+pub(crate) enum Door {
     /// A link with this token.
     Token(TokenId),
     /// The HTTP API.
     Api,
+    /// A SOCKS port, as long as it has this owner and these credentials.
+    Socks(u64),
 }
 
 /// Failed logins of all addresses.
 #[derive(Debug, Default)]
-pub(super) struct Attempts(BTreeMap<IpAddr, Attempt>);
+pub(crate) struct Attempts(BTreeMap<IpAddr, Attempt>);
 
 #[derive(Debug)]
 struct Attempt {
@@ -55,24 +57,24 @@ impl Attempt {
 
 impl Attempts {
     /// Whether anybody at `address` has ever found a way in.
-    pub(super) fn knows(&self, address: IpAddr) -> bool {
-        self.0.get(&network(address)).is_some_and(|attempt| !attempt.known.is_empty())
+    pub(crate) fn knows(&self, address: IpAddr) -> bool {
+        self.0.get(&whose(address)).is_some_and(|attempt| !attempt.known.is_empty())
     }
 
     /// Whether an attempt from `address` is to be judged at all. `door`: what it would open.
-    pub(super) fn allows(&mut self, address: IpAddr, door: Option<Door>, now: Instant) -> bool {
-        let Some(attempt) = self.0.get_mut(&network(address)) else { return true };
+    pub(crate) fn allows(&mut self, address: IpAddr, door: Option<Door>, now: Instant) -> bool {
+        let Some(attempt) = self.0.get_mut(&whose(address)) else { return true };
         attempt.settle(now);
         attempt.failures < BURST || door.is_some_and(|door| attempt.known.contains(&door))
     }
 
-    pub(super) fn on_failure(&mut self, address: IpAddr, now: Instant) {
+    pub(crate) fn on_failure(&mut self, address: IpAddr, now: Instant) {
         let attempt = self.entry(address, now);
         attempt.settle(now);
         attempt.failures = (attempt.failures + 1).min(BURST);
     }
 
-    pub(super) fn on_success(&mut self, address: IpAddr, door: Door, now: Instant) {
+    pub(crate) fn on_success(&mut self, address: IpAddr, door: Door, now: Instant) {
         let known = &mut self.entry(address, now).known;
         known.retain(|other| *other != door);
         if known.len() == KNOWN
@@ -84,7 +86,7 @@ impl Attempts {
     }
 
     fn entry(&mut self, address: IpAddr, now: Instant) -> &mut Attempt {
-        let address = network(address);
+        let address = whose(address);
         if self.0.len() >= ADDRESSES && !self.0.contains_key(&address) {
             let oldest = self.0.iter().min_by_key(|(_, attempt)| attempt.since).map(|(address, _)| *address);
             oldest.and_then(|oldest| self.0.remove(&oldest));

@@ -1,7 +1,9 @@
 //! Log lines as the Go program writes them: `TIME LVL message key=value`.
 
+mod lossy;
+
 use std::fmt::{self, Write as _};
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use tracing::field::{Field, Visit};
@@ -15,6 +17,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use self::lossy::Flush;
 use super::parse::Environment;
 
 /// The target of errors that end the program: their level is written `FTL`.
@@ -32,18 +35,37 @@ pub(super) fn level(verbosity: u8, default: LevelFilter) -> LevelFilter {
     }
 }
 
-/// Starts logging to standard output. A program that has its own subscriber already keeps it.
-pub(super) fn init(level: LevelFilter, environment: &Environment) {
-    let colour = environment.get("NO_COLOR").is_none() && std::io::stdout().is_terminal();
+/// Logs to standard output until this is dropped.
+#[derive(Debug)]
+pub(super) struct Logging(#[expect(dead_code, reason = "its end is what counts")] Flush);
+
+/// Starts logging to standard output, which never makes the program wait. A program that has its own
+/// subscriber already keeps it.
+///
+/// # Errors
+/// There can't be a thread that writes.
+pub(super) fn init(level: LevelFilter, environment: &Environment) -> io::Result<Logging> {
+    let colour = environment.get("NO_COLOR").is_none() && io::stdout().is_terminal();
+    let style = if colour { Style::Ansi } else { Style::Plain };
     let timer = ChronoLocal::new("%Y-%m-%dT%H:%M:%S%:z".to_owned());
+    let clock = timer.clone();
+    let lost = move |lines: usize| {
+        let text = format!("Log lines were lost, for nobody read them lines={lines}");
+        let mut line = String::new();
+        // Writing to a String can't fail.
+        let _ = write_line(&mut line, style, &clock, ("WRN", YELLOW), &text);
+        line
+    };
+    let (writer, flush) = lossy::start(io::stdout(), lost)?;
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(colour)
         .log_internal_errors(false)
         .event_format(ConsoleFormat { timer })
-        .with_writer(std::io::stdout);
+        .with_writer(writer);
     let filter = Targets::new().with_targets(OUR_TARGETS.map(|target| (target, level)));
     // Fails only if there is a subscriber already.
     let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+    Ok(Logging(flush))
 }
 
 /// The line format of zerolog's console writer.
@@ -72,15 +94,26 @@ where
             Level::DEBUG => ("DBG", BLUE),
             Level::TRACE => ("TRC", BLUE),
         };
-        let mut time = String::new();
-        self.timer.format_time(&mut Writer::new(&mut time))?;
         let mut line = Line { style, message: String::new(), fields: String::new() };
         event.record(&mut line);
-        style.paint(&mut writer, GREY, &time)?;
-        writer.write_char(' ')?;
-        style.paint(&mut writer, colour, level)?;
-        writeln!(writer, " {}{}", line.message, line.fields)
+        let text = line.message + &line.fields;
+        write_line(&mut writer, style, &self.timer, (level, colour), &text)
     }
+}
+
+fn write_line(
+    out: &mut dyn fmt::Write,
+    style: Style,
+    timer: &impl FormatTime,
+    (level, colour): (&str, u8),
+    text: &str,
+) -> fmt::Result {
+    let mut time = String::new();
+    timer.format_time(&mut Writer::new(&mut time))?;
+    style.paint(out, GREY, &time)?;
+    out.write_char(' ')?;
+    style.paint(out, colour, level)?;
+    writeln!(out, " {text}")
 }
 
 const RED: u8 = 31;

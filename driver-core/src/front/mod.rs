@@ -1,26 +1,37 @@
 //! The HTTP front door of a server: WebSocket upgrades, and what the engine answers to the rest.
+//!
+//! Pages in browsers get nothing here that strangers do not get. No answer has a CORS header, and the API wants a
+//! header of its own, so a browser asks before it sends such a request from another site and is not permitted
+//! to; a page whose own name was made to lead here may send it, but does not know the key. An upgrade with an
+//! `Origin`, which only browsers send, is judged by its token like every other one: a page that knows the token
+//! has been given it, and wrong ones are counted against the address of the browser.
+
+mod crowd;
+mod limits;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use bytes::{Bytes, BytesMut};
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use linksocks_sansio::Token;
 use linksocks_sansio::error::LinkFailure;
 use linksocks_sansio::http::admin::{KEY_HEADER, MAX_BODY, too_large};
+use linksocks_sansio::http::forwarded::TrustedProxies;
 use linksocks_sansio::io::{HttpRequest, HttpResponse, UpgradeRequest, is_link_path};
 use linksocks_sansio::link::EXTENSIONS_HEADER;
 
+use self::crowd::{Crowd, Place};
 use crate::adapters::{HyperStream, HyperTimer};
 use crate::error::upgrade_error;
 use crate::pumps::upgrade::has_token;
@@ -29,18 +40,6 @@ use crate::request::{OfferAnswer, Request, Requests};
 use crate::runtime::{Accepted, Runtime};
 use crate::transport::{Acceptor, Transport};
 
-/// Connections that are not WebSockets yet; further ones are closed unread.
-const MAX_CONNECTIONS: usize = 1024;
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a request may take to come in.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may take altogether before it is a WebSocket.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest request head.
-const MAX_HEAD: usize = 16 * 1024;
-/// How much is read of a body that is too long.
-const MAX_DISCARD: usize = 1024 * 1024;
 /// The only WebSocket version there is (RFC 6455 section 4.1).
 const WEBSOCKET_VERSION: &str = "13";
 /// The length of a WebSocket key: 16 bytes in base64.
@@ -49,36 +48,64 @@ const KEY_LENGTH: usize = 24;
 type Question = hyper::Request<Incoming>;
 type Answer = Response<Full<Bytes>>;
 
+/// The header in which reverse proxies have always named their clients.
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// What the connections of a front door have in common. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Front {
+    acceptor: Acceptor,
+    trusted: Arc<TrustedProxies>,
+    requests: Requests,
+    crowd: Crowd,
+}
+
+impl Front {
+    /// `trusted` may say in headers whose requests they pass on.
+    pub(crate) fn new(acceptor: Acceptor, trusted: TrustedProxies, requests: Requests) -> Self {
+        Self { acceptor, trusted: Arc::new(trusted), requests, crowd: Crowd::default() }
+    }
+
+    fn enter(&self, peer: SocketAddr) -> Option<Place> {
+        if self.trusted.contain(peer.ip()) {
+            self.crowd.enter_freely(peer.ip())
+        } else {
+            self.crowd.enter(peer.ip())
+        }
+    }
+
+    /// Who is behind `peer`.
+    fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        let values = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        self.trusted.client(peer, values(X_FORWARDED_FOR), values(header::FORWARDED))
+    }
+}
+
 /// Serves HTTP until the other end of `stop` is dropped. `inbox` tells the owner that the listener is
 /// still open.
 pub(crate) async fn serve<R: Runtime>(
     runtime: R,
     listener: R::Listener,
-    acceptor: Acceptor,
-    requests: Requests,
+    front: Front,
     mut stop: oneshot::Receiver<Infallible>,
     inbox: Inbox,
 ) {
-    // Each connection holds a clone.
-    let slots = Arc::new(());
+    let mut acceptor = listener::Acceptor::default();
     loop {
-        let accept = pin!(listener::accept(&runtime, &listener));
+        let accept = pin!(acceptor.accept(&runtime, &listener));
         let Accepted { stream, peer, .. } = match select(&mut stop, accept).await {
             Either::Left(_) => break,
             Either::Right((accepted, _)) => accepted,
         };
-        if Arc::strong_count(&slots) > MAX_CONNECTIONS {
-            continue;
-        }
-        let slot = Arc::clone(&slots);
-        let (accepting, acceptor, requests) = (runtime.clone(), acceptor.clone(), requests.clone());
+        let Some(place) = front.enter(peer) else { continue };
+        let (accepting, front) = (runtime.clone(), front.clone());
         runtime.spawn(async move {
-            let handshake = pin!(acceptor.accept(stream));
-            let timeout = pin!(accepting.sleep(HANDSHAKE_TIMEOUT));
+            let handshake = pin!(front.acceptor.accept(stream));
+            let timeout = pin!(accepting.sleep(limits::HANDSHAKE));
             if let Either::Left((Some(stream), _)) = select(handshake, timeout).await {
-                serve_connection(accepting.clone(), stream, peer, requests).await;
+                serve_connection(&accepting, stream, peer, &front).await;
             }
-            drop(slot);
+            drop(place);
         });
     }
     // Parameters would go the other way round.
@@ -87,35 +114,42 @@ pub(crate) async fn serve<R: Runtime>(
 }
 
 async fn serve_connection<R: Runtime>(
-    runtime: R,
+    runtime: &R,
     stream: Transport<R::Stream>,
     peer: SocketAddr,
-    requests: Requests,
+    front: &Front,
 ) {
     let service = service_fn(|request| {
-        let (runtime, requests) = (runtime.clone(), requests.clone());
-        async move { Ok::<_, Infallible>(respond(runtime, requests, peer, request).await) }
+        let (runtime, front) = (runtime.clone(), front.clone());
+        async move { Ok::<_, Infallible>(respond(runtime, front, peer, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(HyperTimer(runtime.clone()))
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEAD)
+        .header_read_timeout(limits::HEAD)
+        .max_buf_size(limits::HEAD_BYTES)
+        .max_headers(limits::HEADER_FIELDS)
         .title_case_headers(true)
         .serve_connection(HyperStream(stream), service)
         .with_upgrades();
     // How it ended is of no interest: hyper has answered what could be answered.
-    let _ = select(pin!(connection), pin!(runtime.sleep(CONNECTION_TIMEOUT))).await;
+    let _ = select(pin!(connection), pin!(runtime.sleep(limits::CONNECTION))).await;
 }
 
-async fn respond<R: Runtime>(runtime: R, requests: Requests, peer: SocketAddr, request: Question) -> Answer {
-    let path = request.uri().path();
-    if !is_link_path(path) {
-        return ask(requests, peer, request).await;
+async fn respond<R: Runtime>(runtime: R, front: Front, peer: SocketAddr, request: Question) -> Answer {
+    let client = front.client(peer, request.headers());
+    let share = if client == peer { None } else { Some(front.crowd.share(client.ip())) };
+    if let Some(None) = share {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "too many connections from this address\n");
     }
-    match websocket_key(&request) {
-        Some(key) => offer(runtime, requests, peer, request, &key).await,
-        None => bad_upgrade(),
-    }
+    let answer = if !is_link_path(request.uri().path()) {
+        ask(front.requests, client, request).await
+    } else if let Some(key) = websocket_key(&request) {
+        offer(runtime, front.requests, client, request, &key).await
+    } else {
+        bad_upgrade()
+    };
+    drop(share);
+    answer
 }
 
 /// Lets the engine answer.
@@ -146,8 +180,7 @@ enum BodyError {
     Broken,
 }
 
-/// Reads a body, and if it is too long, some more of it: a peer that writes before it reads would lose
-/// the answer if the connection were closed on it. Strangers get no memory: unless `keeps`, what comes
+/// Reads a body, and if it is too long, some more of it. Strangers get no memory: unless `keeps`, what comes
 /// is dropped.
 async fn read_body(mut body: Incoming, keeps: bool) -> Result<Bytes, BodyError> {
     let mut kept = BytesMut::new();
@@ -155,7 +188,7 @@ async fn read_body(mut body: Incoming, keeps: bool) -> Result<Bytes, BodyError> 
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
         length += data.len();
-        if length > MAX_DISCARD {
+        if length > limits::DISCARDED_BYTES {
             break;
         }
         if keeps && length <= MAX_BODY {
@@ -165,11 +198,13 @@ async fn read_body(mut body: Incoming, keeps: bool) -> Result<Bytes, BodyError> 
     if length > MAX_BODY { Err(BodyError::TooLong) } else { Ok(kept.freeze()) }
 }
 
-/// The key of a valid upgrade request (RFC 6455 section 4.2.1).
+/// The key of a valid upgrade request (RFC 6455 section 4.2.1), which has no body: that would be taken for the
+/// first frames, or the other way round.
 fn websocket_key(request: &Question) -> Option<HeaderValue> {
     let headers = request.headers();
     let valid = request.method() == Method::GET
         && request.version() == Version::HTTP_11
+        && request.body().is_end_stream()
         && has_token(headers, header::CONNECTION, "upgrade")
         && has_token(headers, header::UPGRADE, "websocket")
         && headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == WEBSOCKET_VERSION);
