@@ -58,15 +58,13 @@ pub(super) struct Login<'a> {
 
 impl Login<'_> {
     fn check(self, fields: &Fields<'_, '_>) -> Result<(), Refusal> {
-        let mut given = fields.values("proxy-authorization").peekable();
-        if given.peek().is_none() {
-            Err(Refusal::LoginRequired)
-        } else if self.locked {
-            Err(Refusal::TooManyFailures)
-        } else if given.any(|value| basic::matches(value, self.credentials)) {
-            Ok(())
-        } else {
-            Err(Refusal::WrongLogin)
+        let mut given = fields.values("proxy-authorization");
+        match (given.next(), given.next()) {
+            (None, _) => Err(Refusal::LoginRequired),
+            _ if self.locked => Err(Refusal::TooManyFailures),
+            // Of several, each would be a guess, and all together would count as one.
+            (Some(value), None) if basic::matches(value, self.credentials) => Ok(()),
+            _ => Err(Refusal::WrongLogin),
         }
     }
 }

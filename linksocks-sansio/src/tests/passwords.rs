@@ -134,6 +134,19 @@ fn by_http_as_well() {
     assert_eq!(status(&mut host, OTHER, RIGHT), "400");
 }
 
+/// Whoever puts a list of passwords into one request would have as many guesses for the price of one.
+#[test]
+fn a_request_by_http_has_one_password() {
+    let mut host = client();
+    let line = |login: Option<&str>| format!("Proxy-Authorization: Basic {}\r\n", login.unwrap());
+    let request = format!("GET http://192.0.2.9/ HTTP/1.1\r\n{}{}\r\n", line(WRONG), line(RIGHT));
+    for _ in 0..BURST {
+        let answer = send(&mut host, GUESSER, request.as_bytes());
+        assert!(answer.starts_with(b"HTTP/1.1 407 "), "{}", String::from_utf8_lossy(&answer));
+    }
+    assert_eq!(status(&mut host, GUESSER, RIGHT), "429", "each was a wrong one");
+}
+
 #[test]
 fn who_knew_the_password_of_a_port_can_not_guess_that_of_its_next_owner() {
     let mut host = server();
