@@ -19,6 +19,15 @@ impl Relay {
         }
     }
 
+    /// As [`Self::send_control`], in place of the last such message if that has not left.
+    pub(crate) fn send_partners(&mut self, id: LinkId, message: Bytes) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        if link.takes_messages() {
+            link.control.set_partners(message);
+            self.schedule_link(id);
+        }
+    }
+
     /// Queues a message of the time before there are channels.
     pub(crate) fn send_prelude(&mut self, id: LinkId, message: Bytes) {
         let Some(link) = self.links.get_mut(id) else { return };

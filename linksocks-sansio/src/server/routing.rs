@@ -1,5 +1,6 @@
 //! Reverse and agent mode: wishes find providers, or wait for one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ServerEngine;
@@ -99,8 +100,10 @@ impl ServerEngine {
             return;
         }
         if health(&self.relay, link) == Health::Silent {
+            let mut served = BTreeMap::new();
             for (opening, origin) in unanswered {
-                if self.group_of(origin).is_some_and(|group| self.is_served(group)) {
+                let Some(group) = self.group_of(origin) else { continue };
+                if *served.entry(group).or_insert_with(|| self.is_served(group)) {
                     self.relay.reroute(opening);
                 }
             }
@@ -112,7 +115,7 @@ impl ServerEngine {
 
     /// Whether somebody of a group is there and lively.
     fn is_served(&self, group: Group) -> bool {
-        self.providers.links(group).any(|link| health(&self.relay, link) == Health::Lively)
+        self.providers.has_lively(group, |link| health(&self.relay, link))
     }
 
     // ---- joining and leaving
@@ -173,7 +176,7 @@ impl ServerEngine {
         if self.relay.links.get(link).is_some_and(|link| link.is_ready())
             && let Ok(message) = Message::Partners(Partners { count: count as u64 }).encode()
         {
-            self.relay.send_control(link, message);
+            self.relay.send_partners(link, message);
         }
     }
 }
