@@ -62,6 +62,11 @@ impl ReceiveBudget {
         self.paid && self.charged < self.limit / 4 * 3
     }
 
+    /// Whether more is charged than there should be.
+    pub(crate) fn is_exceeded(&self) -> bool {
+        self.charged > self.limit
+    }
+
     /// Whether somebody pays for all that is charged.
     pub(crate) fn is_paid(&self) -> bool {
         self.paid

@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::opening::tenants;
 use super::{Owner, Relay, Timer};
+use crate::accounts::{Accounts, Loan, Resource};
 use crate::error::ChannelError;
 use crate::ids::{ChannelId, LinkId};
 use crate::io::receive_cost;
@@ -23,10 +25,18 @@ const CHANNEL_LIMIT: usize = 64 * 1024;
 const OWNER_LIMIT: usize = 1024 * 1024;
 
 /// Early Data of the links of one owner.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct EarlyData {
     channels: BTreeMap<ChannelId, Early>,
     charged: usize,
+    /// The memory that it takes.
+    loan: Loan,
+}
+
+impl Default for EarlyData {
+    fn default() -> Self {
+        Self { channels: BTreeMap::new(), charged: 0, loan: Loan::new(Resource::Received) }
+    }
 }
 
 #[derive(Debug)]
@@ -50,15 +60,23 @@ pub(super) enum Found {
 }
 
 impl EarlyData {
-    fn keep(&mut self, link: LinkId, id: ChannelId, message: &Bytes, now: Instant) {
+    fn keep(
+        &mut self,
+        link: LinkId,
+        id: ChannelId,
+        message: &Bytes,
+        now: Instant,
+        mut pay: impl FnMut(&mut Loan, usize) -> bool,
+    ) {
         let cost = receive_cost(message.len());
+        let mut may_have = |bytes: usize| bytes <= OWNER_LIMIT && pay(&mut self.loan, bytes);
         if !self.channels.contains_key(&id) {
-            if self.charged + receive_cost(0) > OWNER_LIMIT {
+            if !may_have(self.charged + receive_cost(0)) {
                 return;
             }
             self.charged += receive_cost(0);
         }
-        let fits = self.charged + cost <= OWNER_LIMIT;
+        let fits = may_have(self.charged + cost);
         let early = self.channels.entry(id).or_insert_with(|| Early {
             link,
             since: now,
@@ -103,6 +121,18 @@ impl EarlyData {
     fn is_empty(&self) -> bool {
         self.channels.is_empty()
     }
+
+    /// Gives memory back that is not needed any more.
+    fn settle(&mut self, owner: Owner, accounts: &mut Accounts) {
+        // Less than before can be paid for.
+        let _ = accounts.cover(&mut self.loan, &tenants(owner.0), self.charged);
+    }
+
+    /// Forgets everything.
+    pub(super) fn forget(&mut self, owner: Owner, accounts: &mut Accounts) {
+        (self.channels, self.charged) = (BTreeMap::new(), 0);
+        accounts.repay(&mut self.loan, &tenants(owner.0));
+    }
 }
 
 impl Early {
@@ -127,7 +157,11 @@ impl Relay {
             && let Some(owned) = self.owners.get_mut(&owner)
         {
             let first = owned.early.is_empty();
-            owned.early.keep(id, channel, message, self.now);
+            let (accounts, payers) = (&mut self.accounts, tenants(owner.0));
+            owned.early.keep(id, channel, message, self.now, |loan, bytes| {
+                accounts.cover(loan, &payers, bytes).is_ok()
+            });
+            owned.early.settle(owner, accounts);
             if first {
                 self.set_timer(Timer::Early(owner), self.config.timeouts.early_data);
             }
@@ -136,7 +170,10 @@ impl Relay {
 
     pub(super) fn take_early_data(&mut self, link: LinkId, id: ChannelId) -> Option<Found> {
         let owner = self.links.get(link)?.owner?;
-        self.owners.get_mut(&owner)?.early.take(link, id)
+        let early = &mut self.owners.get_mut(&owner)?.early;
+        let found = early.take(link, id);
+        early.settle(owner, &mut self.accounts);
+        found
     }
 
     /// Delivers what came before the Connect of a channel.
@@ -154,6 +191,7 @@ impl Relay {
         let Some(owned) = self.owners.get_mut(&owner) else { return };
         // A late Connect is still refused for some time.
         owned.early.expire(before(kept), before(kept * 6));
+        owned.early.settle(owner, &mut self.accounts);
         if !owned.early.is_empty() {
             self.set_timer(Timer::Early(owner), kept);
         }

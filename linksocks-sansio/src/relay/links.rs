@@ -246,12 +246,14 @@ impl Relay {
             self.abort_association(association, error.clone());
         }
         self.forget_session(id);
+        self.limit_detached();
     }
 
     pub(super) fn forget_owner(&mut self, owner: Owner) {
         if let Some(owned) = self.owners.get_mut(&owner) {
             owned.links -= 1;
             if owned.links == 0 {
+                owned.early.forget(owner, &mut self.accounts);
                 self.owners.remove(&owner);
                 self.timers.cancel(Timer::Early(owner));
             }

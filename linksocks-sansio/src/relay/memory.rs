@@ -1,5 +1,7 @@
 //! The memory of what waits for sockets: pausing links, and resetting channels whose sockets take nothing.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::{Relay, Socket, Timer};
@@ -8,7 +10,7 @@ use crate::channel::{Origin, Phase};
 use crate::config::Limits;
 use crate::error::ChannelError;
 use crate::event::Event;
-use crate::ids::{ChannelKey, LinkId, SocketId};
+use crate::ids::{ChannelKey, LinkId, SocketId, TokenId};
 use crate::link::{Crossing, Link};
 
 /// While links wait for memory that others hold, those are looked at this often at the most.
@@ -94,6 +96,14 @@ impl Relay {
         self.on_crossing(id, crossing);
     }
 
+    /// What waits is charged to another link now, which may have to wait for memory in its place.
+    pub(super) fn settle_anew(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id).filter(|link| !link.budget.is_paid()) {
+            link.budget.forgive();
+            self.settle(Some(id));
+        }
+    }
+
     /// There may be memory again for those who wait for it, in turn.
     fn serve_unpaid(&mut self) {
         // A few at a time: whoever has caused this must not wait for long.
@@ -151,6 +161,28 @@ impl Relay {
         }
     }
 
+    /// What lost links have left is only written out, and nobody can be slowed down for it: so of what is too
+    /// much together, channels are reset, even if their sockets take something now and then. Whose token has
+    /// left most loses first, its largest channels before others.
+    pub(super) fn limit_detached(&mut self) {
+        if !self.detached.is_exceeded() {
+            return;
+        }
+        let channels = self.detached.members().filter_map(|key| Some((key, self.channels.get(key)?)));
+        let mut left: Vec<_> = channels.map(|(key, channel)| (channel.token, channel.charged, key)).collect();
+        let mut by_token = BTreeMap::<TokenId, usize>::new();
+        for (token, charged, _) in &left {
+            *by_token.entry(*token).or_default() += charged;
+        }
+        left.sort_by_key(|(token, charged, key)| Reverse((by_token[token], *token, *charged, *key)));
+        for (_, _, key) in left {
+            if !self.detached.is_exceeded() {
+                return;
+            }
+            self.reset_channel(key, ChannelError::Overflow);
+        }
+    }
+
     /// While a budget is full: resets stalled channels, largest first, until it is relieved. `None`: that of
     /// lost links, and memory for which links have to wait.
     pub(super) fn on_stall_check(&mut self, id: Option<LinkId>) {
@@ -158,7 +190,7 @@ impl Relay {
             return;
         }
         let mut waiting = self.charged_channels(id);
-        waiting.sort_unstable_by_key(|&(charged, _, key)| (std::cmp::Reverse(charged), key));
+        waiting.sort_unstable_by_key(|&(charged, _, key)| (Reverse(charged), key));
         let stall = self.config.timeouts.stall;
         let mut next_check = stall;
         for (_, since, key) in waiting {
@@ -187,7 +219,8 @@ impl Relay {
 
     /// The channels that hold what is short, what they hold, and since when they have taken none of it.
     fn charged_channels(&self, id: Option<LinkId>) -> Vec<(usize, Instant, ChannelKey)> {
-        let is_short = |account: &Account| self.unpaid.iter().any(|unpaid| unpaid.account == *account);
+        let short: BTreeSet<_> = self.unpaid.iter().map(|unpaid| unpaid.account).collect();
+        let is_short = |account: &Account| short.contains(account);
         let members: Vec<_> = match id {
             Some(id) => self.links.get(id).map(|link| link.budget.members().collect()).unwrap_or_default(),
             None => {

@@ -308,6 +308,7 @@ impl Relay {
         if let Some(link) = links.get_mut(from) {
             link.datagram_bytes -= datagrams;
         }
+        self.settle_anew(to);
         self.on_stall_check(Some(to));
     }
 
@@ -334,8 +335,9 @@ impl Relay {
     pub(super) fn on_grace_over(&mut self, id: LinkId) {
         let Some(lost) = self.links.get(id) else { return };
         let end = lost.end;
+        let is_client = matches!(end, LinkEnd::Client { .. });
         let is_back = |link: &Link| link.phase == LinkPhase::Resuming && link.end == end;
-        if self.links.iter().any(|(_, link)| is_back(link)) {
+        if is_client && self.links.iter().any(|(_, link)| is_back(link)) {
             // The server may have taken it up already.
             self.set_timer(Timer::Grace(id), GRACE);
         } else {

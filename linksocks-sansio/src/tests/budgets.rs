@@ -16,7 +16,7 @@ use crate::io::{Engine, Input, LinkClose};
 use crate::secret::Token;
 use crate::server::ServerEngine;
 use crate::token::{ForwardToken, NewToken};
-use crate::wire::{Compression, Connect, ConnectRequest, Data, Message};
+use crate::wire::{Compression, Connect, ConnectRequest, Data, Disconnect, Message};
 
 const TOKENS: [&str; 3] = ["one", "two", "three"];
 const PIECE: usize = 64 << 10;
@@ -77,6 +77,12 @@ impl Client {
             self.link,
             &Message::Data(Data { channel, compression, payload, datagram: None, sequence: None }),
         );
+    }
+
+    /// Ends the channel, and then the link.
+    fn leave(&self, server: &mut Host<ServerEngine>) {
+        server.receive(self.link, &Message::Disconnect(Disconnect { channel: self.channel, error: None }));
+        server.input(Input::LinkClosed { link: self.link, cause: LinkClose::Peer(None) });
     }
 
     fn is_reset(&self, server: &Host<ServerEngine>) -> bool {
@@ -224,6 +230,67 @@ fn links_that_go_give_everything_back() {
         );
     }
     let client = Client::join(&mut server, 1, TOKENS[2]);
+    assert!(client.fill(&mut server) >= 4 << 20, "all of it is there again");
+}
+
+/// What had ended when its link was lost is still delivered, but not without end: nobody may pile up more of
+/// it by coming back again and again.
+#[test]
+fn what_lost_links_leave_is_limited_and_first_taken_from_whoever_left_most() {
+    let mut server = server(512 << 20, 512 << 20);
+    let modest = Client::join(&mut server, 100, TOKENS[1]);
+    modest.send(&mut server);
+    modest.leave(&mut server);
+    for number in 1..=8 {
+        let client = Client::join(&mut server, number, TOKENS[0]);
+        for _ in 0..256 {
+            client.send(&mut server);
+        }
+        client.leave(&mut server);
+        let queued = server.engine.stats().receive_queued;
+        assert!(queued <= 64 << 20, "{queued} after {number} links");
+    }
+    assert!(!modest.is_reset(&server));
+    modest.drain(&mut server);
+    assert_eq!(server.peers[&modest.target].got.len(), PIECE);
+    assert!(server.peers[&modest.target].eof);
+}
+
+/// What comes before its Connect is kept within the memory of a token, however many processes it claims to be.
+#[test]
+fn early_data_is_paid_for() {
+    const LINKS: u8 = 30;
+    const EARLY: usize = 60 << 10;
+    let mut server = server(64 << 20, 8 << 20);
+    let channel = |link: u8, number: u8| ChannelId([link, number, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]);
+    let mut links = Vec::new();
+    for number in 0..LINKS {
+        let instance = format!("instance=00000000-0000-0000-0000-0000000000{number:02}");
+        let login = url_login(TOKENS[0]).replace("instance=", &instance);
+        let link = offer_link_from(&mut server, None, &login, None).unwrap();
+        for of_it in 0..16 {
+            let payload = vec![7; EARLY].into();
+            let (channel, compression) = (channel(number, of_it), Compression::None);
+            let data = Data { channel, compression, payload, datagram: None, sequence: None };
+            server.receive(link, &Message::Data(data));
+        }
+        links.push(link);
+    }
+    assert!(matches!(told(&mut server)[..], [(Resource::Received, Account::Token(_))]));
+    for (number, link) in (0..).zip(&links) {
+        for of_it in 0..16 {
+            let request = ConnectRequest::Tcp { address: "127.0.0.1".into(), port: 80 };
+            let connect = Connect { channel: channel(number, of_it), request, resume: false };
+            server.receive(*link, &Message::Connect(connect));
+        }
+    }
+    let kept: usize = server.peers.values().map(|target| target.got.len()).sum();
+    let most = (4 << 20) + usize::from(LINKS) * (64 << 10);
+    assert!((3 << 20..=most).contains(&kept), "{kept}");
+    for link in links {
+        server.input(Input::LinkClosed { link, cause: LinkClose::Peer(None) });
+    }
+    let client = Client::join(&mut server, 100, TOKENS[0]);
     assert!(client.fill(&mut server) >= 4 << 20, "all of it is there again");
 }
 
