@@ -11,6 +11,9 @@ use crate::wire::gzip::Inflate;
 /// The most bytes of small payloads that are joined into one write.
 const JOIN_LIMIT: usize = 64 * 1024;
 
+/// So many gzip payloads are gone through in a row before others have a turn. Each may be one of nothing.
+const MAX_IN_VAIN: usize = 64;
+
 /// How the peer has ended its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InboundEnd {
@@ -36,7 +39,7 @@ pub(crate) struct Inbound {
     released: usize,
     /// What has been popped of gzip payloads since [`Inbound::take_inflated`].
     inflated: usize,
-    /// The last step of inflating had no result; see [`Inbound::take_tired`].
+    /// The last steps of inflating had no result; see [`Inbound::take_tired`].
     tired: bool,
     /// Whole messages that wait for another leg of their way.
     held: Vec<Sealed>,
@@ -93,6 +96,7 @@ impl Inbound {
 
     /// Takes the next bytes to write. Of a gzip payload these are up to `step`, `None` for nothing yet.
     pub(crate) fn pop(&mut self, step: Option<usize>) -> Result<Option<Bytes>, BadPayload> {
+        let mut in_vain = 0;
         loop {
             match self.waiting.pop_front() {
                 None => {
@@ -121,6 +125,11 @@ impl Inbound {
                         return Ok((!chunk.is_empty()).then_some(chunk));
                     }
                     self.release(charge);
+                    in_vain += 1;
+                    if in_vain == MAX_IN_VAIN && !self.is_empty_queue() {
+                        self.tired = true;
+                        return Ok(None);
+                    }
                 }
             }
         }
@@ -129,7 +138,8 @@ impl Inbound {
     /// To be called when everything that may be written has been popped: what is left has to wait,
     /// so that small slices are exchanged for copies.
     pub(crate) fn settle(&mut self) {
-        if let [Waiting::Plain(payload)] = self.waiting.make_contiguous()
+        if self.waiting.len() == 1
+            && let Some(Waiting::Plain(payload)) = self.waiting.front()
             && payload.len() < COPY_BELOW
             && self.tail.is_empty()
         {
@@ -203,6 +213,24 @@ mod tests {
         inbound.push(payload);
         assert_eq!(inbound.pop(None).unwrap().unwrap().as_ptr(), pointer);
         assert_eq!(inbound.charge(), 0);
+    }
+
+    /// Whoever lets many of them pile up must not make everybody else wait while they are gone through.
+    #[test]
+    #[cfg(feature = "gzip")]
+    fn payloads_of_nothing_are_gone_through_a_few_at_a_time() {
+        let nothing = Bytes::from_static(b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0");
+        let (mut inbound, mut turns) = (Inbound::default(), 0);
+        for _ in 0..10_000 {
+            inbound.push_gzip(nothing.clone());
+        }
+        while !inbound.is_empty_queue() {
+            assert_eq!(inbound.pop(Some(100)), Ok(None));
+            assert_eq!(inbound.take_tired(), !inbound.is_empty_queue());
+            turns += 1;
+        }
+        assert!(turns > 10, "{turns}");
+        assert_eq!((inbound.take_released(), inbound.charge()), (10_000 * nothing.len(), 0));
     }
 
     #[test]
