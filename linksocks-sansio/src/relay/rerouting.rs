@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{Opening, Relay, SocketOwner, Want};
 use crate::channel::{Application, AssociationPhase, Channel, Leg, Local, Origin, Phase, Sender, Side};
 use crate::error::{ChannelError, LinkError, SessionError};
-use crate::ids::{AssociationKey, ChannelKey, LinkId, TokenId};
+use crate::ids::{AssociationKey, ChannelKey, InstanceId, LinkId, TokenId};
 use crate::link::{Link, LinkEnd};
 use crate::socks5::Reply;
 
@@ -169,6 +171,11 @@ impl Relay {
 
     /// Ends all links of a token.
     pub(crate) fn cut_owner(&mut self, token: TokenId, error: &LinkError, code: u16) {
+        let first = (token, InstanceId(Uuid::nil()));
+        if self.owners.range(first..).next().is_none_or(|((owner, _), _)| *owner != token) {
+            // Providers add and remove tokens as often as they like: most of them nobody has used.
+            return;
+        }
         for id in self.links.ids() {
             if self.links.get(id).and_then(|link| link.owner).is_some_and(|(owner, _)| owner == token) {
                 if self.links.get(id).is_some_and(Link::is_suspended) {

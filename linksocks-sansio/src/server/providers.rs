@@ -1,9 +1,13 @@
 //! Which provider connects to a target: by turns, but not one that has gone silent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{InstanceId, LinkId, TokenId};
 use crate::relay::Owner;
+
+/// After so many silent links in a row one of them is taken: however many there are, a request must not cost
+/// more than this.
+const LOOKED_AT: usize = 64;
 
 /// Those who may fulfil a wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +60,7 @@ pub(super) enum Health {
     Lively,
     /// It has not answered for some time.
     Silent,
-    /// It is ending, or takes nothing more.
+    /// It is ending, or takes nothing more, for good.
     Gone,
 }
 
@@ -106,23 +110,53 @@ impl Providers {
     /// The next link of a group that can be used, if possible a lively one.
     pub(super) fn choose(&mut self, group: Group, health: impl Fn(LinkId) -> Health) -> Option<LinkId> {
         let turns = self.by_token.get_mut(&group.reverse)?;
-        let count = turns.links.len();
-        let find = |wanted: Health| {
-            let mut places = (0..count).map(|step| (turns.next + step) % count);
-            places.find(|place| {
-                let (link, provider) = turns.links[*place];
-                group.contains(provider) && health(link) == wanted
-            })
-        };
-        let place = find(Health::Lively).or_else(|| find(Health::Silent))?;
-        turns.next = place + 1;
-        Some(turns.links[place].0)
+        let (mut lively, mut silent, mut gone) = (None, Vec::new(), BTreeSet::new());
+        for (place, link) in turns.in_turn(group) {
+            match health(link) {
+                Health::Lively => lively = Some(place),
+                Health::Silent => silent.push(place),
+                Health::Gone => _ = gone.insert(link),
+            }
+            if lively.is_some() || silent.len() == LOOKED_AT {
+                break;
+            }
+        }
+        let chosen = lively.or(silent.first().copied());
+        // What was looked at in vain need not be looked at again at once.
+        let last = if silent.len() == LOOKED_AT { silent.last().copied() } else { chosen };
+        let link = chosen.map(|place| turns.links[place].0);
+        turns.next = lively.or(last).map_or(0, |place| place + 1);
+        if !gone.is_empty() {
+            turns.links.retain(|(link, _)| !gone.contains(link));
+        }
+        link
+    }
+
+    /// Whether one of the next links of a group is lively.
+    pub(super) fn has_lively(&self, group: Group, health: impl Fn(LinkId) -> Health) -> bool {
+        let turns = self.by_token.get(&group.reverse);
+        let links = turns.into_iter().flat_map(|turns| turns.in_turn(group));
+        links.take(LOOKED_AT).any(|(_, link)| health(link) == Health::Lively)
+    }
+}
+
+impl Turns {
+    /// The places and links of a group, beginning with the next one.
+    fn in_turn(&self, group: Group) -> impl Iterator<Item = (usize, LinkId)> {
+        let count = self.links.len();
+        let places = (0..count).map(move |step| (self.next + step) % count);
+        let links = places.map(|place| (place, self.links[place]));
+        links
+            .filter(move |(_, (_, provider))| group.contains(*provider))
+            .map(|(place, (link, _))| (place, link))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Group, Health, Provider, Providers};
+    use std::cell::Cell;
+
+    use super::{Group, Health, LOOKED_AT, Provider, Providers};
     use crate::arena::ArenaId;
     use crate::ids::{InstanceId, LinkId, TokenId};
 
@@ -142,12 +176,34 @@ mod tests {
         let chosen: Vec<_> = (0..3).map(|_| providers.choose(all, health).unwrap()).collect();
         assert_eq!(chosen, [link(2), link(0), link(2)]);
         assert!(providers.choose(all, |_| Health::Silent).is_some(), "better than none");
-        assert!(providers.choose(all, |_| Health::Gone).is_none());
         let one = Group { provider: Some(instance(1)), ..all };
         assert_eq!(providers.choose(one, |_| Health::Lively), Some(link(1)));
         assert_eq!(providers.choose(Group { reverse: TokenId(2), provider: None }, |_| Health::Lively), None);
         providers.remove(link(1), provider(1));
         assert_eq!(providers.choose(one, |_| Health::Lively), None);
         assert!(!providers.has(provider(1)) && providers.has(provider(2)));
+        assert!(providers.choose(all, |_| Health::Gone).is_none());
+        assert!(!providers.has(provider(2)), "nobody asks it any more");
+    }
+
+    #[test]
+    fn a_request_looks_at_few_of_many_silent_links_and_the_next_one_at_others() {
+        let link = |index| LinkId::from_parts(index, 0);
+        let provider = Provider { reverse: TokenId(1), instance: InstanceId(uuid::Uuid::nil()) };
+        let mut providers = Providers::default();
+        for index in 0..1000 {
+            providers.add(link(index), provider);
+        }
+        let looked_at = Cell::new(0);
+        let health = |known| {
+            looked_at.set(looked_at.get() + 1);
+            if known == link(999) { Health::Lively } else { Health::Silent }
+        };
+        let mut requests = 0;
+        while providers.choose(provider.alone(), health) != Some(link(999)) {
+            requests += 1;
+            assert!(looked_at.take() <= LOOKED_AT && requests < 20);
+        }
+        assert!(!providers.has_lively(provider.alone(), health) && looked_at.take() <= 2 * LOOKED_AT);
     }
 }
