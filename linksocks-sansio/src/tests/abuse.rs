@@ -109,6 +109,22 @@ fn a_disconnect_on_another_link_resets_the_channel() {
 }
 
 #[test]
+fn an_id_that_is_in_use_gets_no_second_channel_and_the_first_goes_on() {
+    let mut server = lone_server();
+    let link = peer(&mut server);
+    server.receive(link, &connect(ID, "127.0.0.1", 80));
+    let (socket, _) = server.dialed[0];
+    server.take_sent();
+    for link in [link, peer(&mut server)] {
+        server.receive(link, &connect(ID, "127.0.0.1", 81));
+        assert!(is_refusal(&server.take_sent(), "duplicate channel"));
+    }
+    server.receive(link, &data(ID, b"all of it"));
+    assert_eq!(server.peers[&socket].got, b"all of it");
+    assert_eq!(server.dialed.len(), 1);
+}
+
+#[test]
 fn dials_of_one_client_are_limited() {
     let mut server = lone_server();
     server.dials = Answer::Silence;

@@ -2,14 +2,21 @@
 
 use std::time::Duration;
 
+use super::epoch;
+use super::host::Host;
+use super::login::{offer_link, url_login};
 use super::net::{CONNECTOR, Net, REVERSE, agent_server, client, connector, provider, token};
 use crate::config::{ClientConfig, ClientRole, ExtensionConfig, ServerConfig};
 use crate::error::OpenError;
 use crate::event::Event;
 use crate::ids::ChannelId;
-use crate::io::{Command, Engine, Input};
+use crate::io::{Command, Engine, Input, LinkClose};
+use crate::server::ServerEngine;
 use crate::token::{ForwardToken, NewToken};
-use crate::wire::{Compression, Connect, ConnectRequest, Data, Direct, DirectKind, Disconnect, Log, Message};
+use crate::wire::{
+    Compression, Connect, ConnectRequest, ConnectResponse, Data, Direct, DirectKind, Disconnect, Log,
+    Message, Partners, decode,
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -314,6 +321,26 @@ fn a_message_longer_than_the_next_window_passes() {
     assert!(net.got(1, app) == bytes(4 * MIB, 1));
 }
 
+/// Nothing is unpacked on the way, so that a payload costs the server what it weighs.
+#[test]
+fn compressed_payloads_go_on_as_they_came() {
+    let mut server = Host::new(ServerEngine::new(agent_server(), [0; 32], epoch()), epoch());
+    let login = url_login(REVERSE).replace("reverse=false", "reverse=true");
+    let provider = offer_link(&mut server, &login, None).unwrap();
+    let connector = offer_link(&mut server, &url_login(CONNECTOR), None).unwrap();
+    let channel = ChannelId([7; 16]);
+    let request = ConnectRequest::Tcp { address: "127.0.0.1".into(), port: 80 };
+    server.receive(connector, &Message::Connect(Connect { channel, request, resume: false }));
+    server.receive(provider, &Message::ConnectResponse(ConnectResponse { channel, result: Ok(()) }));
+    // Not even gzip: that is for the other end to find out.
+    let (compression, payload) = (Compression::Gzip, "anything".into());
+    let data = Message::Data(Data { channel, compression, payload, datagram: None, sequence: None });
+    for (from, to) in [(connector, provider), (provider, connector)] {
+        server.receive(from, &data);
+        assert_eq!(server.sent.pop_back(), Some((to, data.encode().unwrap())));
+    }
+}
+
 #[test]
 fn datagrams_pass_in_both_directions() {
     for (mut net, name) in networks() {
@@ -434,6 +461,30 @@ fn what_is_asked_and_given_up_does_not_pile_up() {
     net.drive();
     let other = net.join(connector());
     net.open(other, 0);
+}
+
+/// Connectors that come and go cost a provider that takes nothing one message, however many they are.
+#[test]
+fn who_takes_nothing_is_told_only_the_last_number_of_partners() {
+    let mut config = agent_server();
+    config.relay.limits.message_max = 4 * KIB;
+    let mut server = Host::new(ServerEngine::new(config, [0; 32], epoch()), epoch());
+    let login = url_login(REVERSE).replace("reverse=false", "reverse=true");
+    let provider = offer_link(&mut server, &login, None).unwrap();
+    server.links_stalled = true;
+    for _ in 0..1000 {
+        let connector = offer_link(&mut server, &url_login(CONNECTOR), None).unwrap();
+        server.input(Input::LinkClosed { link: connector, cause: LinkClose::Peer(None) });
+    }
+    let _stays = offer_link(&mut server, &url_login(CONNECTOR), None).unwrap();
+    server.sent.clear();
+    for (link, bytes) in std::mem::take(&mut server.unwritten) {
+        server.input(Input::LinkWritten { link, bytes });
+    }
+    let told: Vec<_> = server.sent.iter().filter(|(link, _)| *link == provider).collect();
+    let [(_, message)] = &told[..] else { panic!("{} messages", told.len()) };
+    let message = decode(message.clone()).unwrap().message;
+    assert_eq!(message, Message::Partners(Partners { count: 1 }));
 }
 
 #[test]

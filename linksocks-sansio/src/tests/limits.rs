@@ -190,7 +190,7 @@ fn channels_that_go_first_starve_nobody() {
 }
 
 #[test]
-fn too_many_channels_and_duplicates_are_refused() {
+fn too_many_channels_are_refused() {
     let mut config = server_config();
     config.relay.limits.channels_per_link = 2;
     let mut pair = Pair::with(client_config(), config);

@@ -110,6 +110,22 @@ fn an_old_peer_never_sees_a_byte_of_an_extension() {
     assert!(server.take_sent().is_empty() && server.closed_links.is_empty());
 }
 
+/// What every program reads: the oldest version, no tail behind Connect and Data.
+#[test]
+fn what_is_sent_to_an_old_peer_is_of_the_oldest_form() {
+    let mut pair = Pair::plain();
+    pair.client.open("192.0.2.1:80");
+    let (_, connect) = pair.client.sent.back().unwrap();
+    assert_eq!(connect[..3], [1, 3, 1]);
+    assert_eq!(connect[19..], *b"\x09192.0.2.1\x00\x50");
+    pair.drive();
+    let target = pair.server.dialed.last().unwrap().0;
+    pair.server.send(target, b"hello");
+    let (_, data) = pair.server.sent.back().unwrap();
+    assert_eq!(data[..3], [1, 4, 1]);
+    assert_eq!(data[19..], *b"\x00\x00\x00\x00\x05hello");
+}
+
 #[test]
 fn tokens_are_checked_by_url() {
     let upper =
