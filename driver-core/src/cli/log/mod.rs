@@ -154,7 +154,7 @@ impl Line {
         self.fields.push(' ');
         // Writing to a String can't fail.
         let _ = self.style.paint(&mut self.fields, CYAN, &format!("{}=", field.name()));
-        if value.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\')) {
+        if value.chars().any(|c| c.is_whitespace() || is_hidden(c) || matches!(c, '"' | '\\')) {
             let _ = write!(self.fields, "{value:?}");
         } else {
             self.fields.push_str(value);
@@ -172,16 +172,22 @@ impl Visit for Line {
     }
 }
 
-/// Appends `text` with its control characters escaped: parts of it may come from a peer, who must
-/// not be able to write lines of its own or to control the terminal.
+/// Appends `text` with its hidden characters escaped: parts of it may come from a peer, who must not be
+/// able to write lines of its own, to control the terminal, or to show something else than there is.
 fn push_printable(out: &mut String, text: &str) {
     for c in text.chars() {
-        if c.is_control() {
+        if is_hidden(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
         }
     }
+}
+
+/// Whether a character shows nothing of itself, but changes how others are shown: control characters, ends of
+/// lines, direction of writing, joiners.
+fn is_hidden(c: char) -> bool {
+    !matches!(c, '"' | '\'' | '\\') && c.escape_debug().len() > 1
 }
 
 /// A duration as Go writes it: `312µs`, `300ms`, `1.5s`, `1m30s`, `2h0m0s`; exact to a millisecond,
@@ -280,6 +286,17 @@ mod tests {
         let text = lines(false, || tracing::info!(error = evil, "failed: {evil}"));
         assert_eq!(text.matches('\n').count(), 1, "{text:?}");
         assert!(text.trim_end().chars().all(|c| !c.is_control()), "{text:?}");
+    }
+
+    #[test]
+    fn a_peer_can_not_show_something_else_than_it_says() {
+        // Right to left, a line separator, a zero width space.
+        for evil in ["txt.\u{202e}exe", "a\u{2028}b", "a\u{200b}b"] {
+            let text = lines(false, || tracing::info!(error = evil, "failed: {evil}"));
+            assert!(text.is_ascii(), "{text:?}");
+        }
+        let text = lines(false, || tracing::info!(name = "Zoë", "it's \"Zoë\""));
+        assert_eq!(text, " INF it's \"Zoë\" name=Zoë\n");
     }
 
     #[test]
