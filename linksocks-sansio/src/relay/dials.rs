@@ -13,6 +13,10 @@ use crate::ids::{QueryId, SocketId};
 use crate::io::{Action, ReadBuf, ReadCredit};
 use crate::socks5::{Host, TargetAddr};
 
+/// How many addresses of a name are tried at the same time. A name may have any number of them, and whoever owns
+/// it chooses them.
+const MAX_ATTEMPTS: usize = 8;
+
 /// How a dial ends without a connection.
 #[derive(Clone, Debug)]
 pub(super) enum DialFailure {
@@ -216,7 +220,7 @@ impl Relay {
         self.act(Action::Connect { socket, address, read });
         if let Some(dial) = self.dials.get_mut(key) {
             dial.attempts.push(socket);
-            if dial.has_untried() {
+            if dial.has_untried() && dial.attempts.len() < MAX_ATTEMPTS {
                 self.set_timer(Timer::DialStagger(key), self.config.timeouts.dial_stagger);
             }
         }

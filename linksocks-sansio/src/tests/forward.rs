@@ -121,6 +121,22 @@ fn data(channel: crate::ChannelId, payload: &'static [u8]) -> Message {
     })
 }
 
+/// A dial counts as one, so it must not take as many sockets as somebody's name has addresses.
+#[test]
+fn of_a_name_with_many_silent_addresses_only_some_are_tried_at_once() {
+    let mut pair = Pair::with(client_config(), server_config());
+    pair.server.resolves_to = Ok((1..=100).map(|last| [192, 0, 2, last].into()).collect());
+    pair.server.dials = Answer::Silence;
+    pair.client.open("many.test:80");
+    pair.advance(Duration::from_secs(9));
+    assert_eq!(pair.server.dialed.len(), 8);
+    for number in 0..5 {
+        let (socket, _) = pair.server.dialed[number];
+        pair.server.fail(socket, SocketError::Refused);
+    }
+    assert_eq!(pair.server.dialed.len(), 13, "the next one takes the place of each that has failed");
+}
+
 #[test]
 fn no_answer_within_15_s_is_socks_04_and_a_disconnect() {
     let (mut client, link) = lone_client();
