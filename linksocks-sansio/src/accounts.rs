@@ -191,6 +191,11 @@ impl Accounts {
         }
     }
 
+    /// Forgets that a link, which is gone, got nothing more.
+    pub(crate) fn forget(&mut self, link: LinkId) {
+        self.used.remove(&(Resource::Channels, Account::Link(link)));
+    }
+
     /// Gives back what [`Self::take`] has taken.
     pub(crate) fn give_back(&mut self, resource: Resource, payers: &[Account], amount: usize) {
         for account in payers {
@@ -299,8 +304,9 @@ impl Loan {
 #[cfg(test)]
 mod tests {
     use super::{Account, Accounts, Exhausted, Loan, Resource};
+    use crate::arena::ArenaId;
     use crate::config::Limits;
-    use crate::ids::TokenId;
+    use crate::ids::{LinkId, TokenId};
 
     const TOKEN: Account = Account::Token(TokenId(1));
     const OTHER: Account = Account::Token(TokenId(2));
@@ -349,9 +355,17 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_is_gone_leaves_nothing() {
+        let (mut accounts, link) = (accounts(), LinkId::from_parts(3, 4));
+        accounts.refuse(Exhausted { resource: Resource::Channels, account: Account::Link(link), limit: 5 });
+        assert_eq!(accounts.used.len(), 1, "so that it is told once");
+        accounts.forget(link);
+        assert!(accounts.used.is_empty());
+    }
+
+    #[test]
     fn a_loan_covers_what_is_used_and_is_paid_back() {
-        let mut limits = Limits::default();
-        limits.memory = 8 << 20;
+        let limits = Limits { memory: 8 << 20, ..Limits::default() };
         let (mut accounts, payers) = (Accounts::new(limits), [Account::Everybody]);
         let mut loan = Loan::new(Resource::Received);
         assert_eq!(accounts.cover(&mut loan, &payers, Loan::FREE), Ok(()));

@@ -293,6 +293,7 @@ pub enum ChannelError {
 
 impl ChannelError {
     /// What the other side is told: where our proxy is, and what others use, is not for it.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others are told as they are")]
     pub(crate) fn for_peer(&self) -> String {
         match self {
             Self::Upstream { target, error: UpstreamError::Unreachable { error, .. } } => {

@@ -41,7 +41,10 @@ pub struct Limits {
     /// Bytes that may wait in all links and channels together: half of them received ones that wait for
     /// sockets, a quarter sent ones that are kept until the peer has them, an eighth datagrams, an eighth
     /// what sockets may be read ahead of links. Beyond it each link has 64 KiB of each kind, and each socket
-    /// 16 KiB, so that all go on. What else a process needs, [`Limits::for_memory`] says. Default 1 GiB.
+    /// 16 KiB, so that all go on. Not counted is what is on its way from a peer that has logged in: of each
+    /// link [`Limits::link_receive_window`] and one message of up to [`Limits::MAX_MESSAGE`]; nor are answers
+    /// that a peer does not take, 4 MiB of a link, or 16 MiB while it acknowledges nothing. What else a process
+    /// needs, [`Limits::for_memory`] says. Default 1 GiB.
     pub memory: usize,
     /// What of it the clients with one token may take. Default 768 MiB.
     pub memory_per_token: usize,

@@ -98,9 +98,9 @@ mod tests {
             let mut count = 0;
             while !control.is_overrun() {
                 if answers {
-                    control.push_answer(message.clone())
+                    control.push_answer(message.clone());
                 } else {
-                    control.push(message.clone())
+                    control.push(message.clone());
                 }
                 count += 1;
                 assert!(count < 10_000_000, "{answers}");

@@ -265,6 +265,7 @@ impl Relay {
         self.end_strangeness(id);
         if let Some(link) = self.links.remove(id) {
             self.accounts.give_back(Resource::Links, &link.payers, 1);
+            self.accounts.forget(id);
             self.repay(link.loans);
         }
     }

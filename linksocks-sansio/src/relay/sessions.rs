@@ -268,6 +268,7 @@ impl Relay {
         }
         self.on_no_longer_suspended(suspended);
         let Some(mut lost) = self.links.remove(suspended) else { return false };
+        self.accounts.forget(suspended);
         let Some(link) = self.links.get_mut(id) else { return false };
         if let Some(offered) = &link.session {
             self.sessions.links.remove(&offered.ticket.id);
@@ -368,6 +369,7 @@ impl Relay {
             if let Some(owner) = link.owner {
                 self.forget_owner(owner);
             }
+            self.accounts.forget(id);
             self.repay(link.loans);
         }
         self.tell(Event::SessionLost { channels, error });

@@ -121,7 +121,7 @@ impl Providers {
                 break;
             }
         }
-        let chosen = lively.or(silent.first().copied());
+        let chosen = lively.or_else(|| silent.first().copied());
         // What was looked at in vain need not be looked at again at once.
         let last = if silent.len() == LOOKED_AT { silent.last().copied() } else { chosen };
         let link = chosen.map(|place| turns.links[place].0);
