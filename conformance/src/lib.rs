@@ -5,10 +5,14 @@
 //! - [`record`]: recording what reaches an engine, and replaying it.
 //! - [`interop`]: real processes, ours and others, driven over loopback sockets.
 //! - [`mod@bench`]: how fast tunnels carry checked bytes, ours and others side by side.
+//! - [`chaos`]: real processes under load while links are cut and processes are killed.
+//! - [`chart`]: line charts as SVG.
 //! - [`certificates`]: an authority for tests over TLS.
 
 pub mod bench;
 pub mod certificates;
+pub mod chaos;
+pub mod chart;
 pub mod interop;
 pub mod record;
 pub mod sim;
