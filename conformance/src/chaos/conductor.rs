@@ -158,7 +158,10 @@ impl<'a> Conductor<'a> {
     fn begin(&self, fault: Fault, text: String, entry: Option<usize>) -> usize {
         let class = fault.class();
         let excuse = self.excuse_of(class);
-        self.faults.begin(Happening { class, text, entry, excuse, started: self.clock.now(), over: None })
+        let cuts_short =
+            if let Fault::Kill { process, .. } = fault { self.network.members[process].faces } else { None };
+        let started = self.clock.now();
+        self.faults.begin(Happening { class, text, entry, excuse, cuts_short, started, over: None })
     }
 
     /// What a fault may do. A provider that does not answer is passed over, which applications may notice.

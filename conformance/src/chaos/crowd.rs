@@ -31,8 +31,8 @@ const DISCOURAGED: Duration = Duration::from_millis(300);
 const THINKING_DICE: u64 = 1 << 41;
 /// The status of an HTTP proxy whose target refused.
 const BAD_GATEWAY: u16 = 502;
-/// The SOCKS reply of a proxy whose target refused.
-const CONNECTION_REFUSED: u8 = 5;
+/// The SOCKS reply of a proxy that is only told that its target could not be reached.
+const HOST_UNREACHABLE: u8 = 4;
 
 /// Whom applications talk to.
 pub(super) struct Targets {
@@ -63,12 +63,10 @@ impl Targets {
     }
 
     fn of(&self, kind: Kind) -> io::Result<SocketAddr> {
-        match kind {
-            Kind::Refused => {
-                self.refusing.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP address"))
-            }
-            _ => Ok(self.streams.address()),
+        if kind != Kind::Refused {
+            return Ok(self.streams.address());
         }
+        self.refusing.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP address"))
     }
 }
 
@@ -123,7 +121,7 @@ impl Crowd<'_> {
         let target = self.targets.of(script.kind).map_err(|error| other(&error))?;
         match script.door {
             Door::Socks => socks::connect_within(entry, target, OPEN_TIMEOUT).map_err(|error| match error {
-                socks::Error::Refused(code) if self.is_refusal(code == CONNECTION_REFUSED) => Refusal::Target,
+                socks::Error::Refused(code) if self.is_refusal(code == HOST_UNREACHABLE) => Refusal::Target,
                 error => other(&error),
             }),
             Door::HttpConnect => {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use super::script::Role;
 use super::stream::lock;
 use crate::sim::Dice;
 
@@ -124,7 +125,7 @@ impl Fault {
         processes: usize,
     ) -> (Duration, Self) {
         let mut dice = Dice::new(seed, FAULT_DICE + number);
-        let pause = dice.duration(Duration::from_millis(300), Duration::from_secs(5));
+        let pause = dice.duration(Duration::from_millis(200), Duration::from_secs(3));
         let link = dice.below(links as u64) as usize;
         let process = dice.below(processes as u64) as usize;
         let fault = match draw_class(&mut dice, classes) {
@@ -190,6 +191,30 @@ pub(super) enum Excuse {
     Everything,
 }
 
+/// What all faults together may do to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Excuses {
+    pub(super) excuse: Excuse,
+    /// A process has been killed that has the other end of the application's socket: the kernel closes it as if all had
+    /// been said.
+    pub(super) app_cut_short: bool,
+    /// The same of the target's socket.
+    pub(super) target_cut_short: bool,
+}
+
+impl Excuses {
+    /// There was no fault.
+    pub(super) const NONE: Self =
+        Self { excuse: Excuse::Nothing, app_cut_short: false, target_cut_short: false };
+
+    pub(super) fn is_cut_short(self, role: Role) -> bool {
+        match role {
+            Role::App => self.app_cut_short,
+            Role::Target => self.target_cut_short,
+        }
+    }
+}
+
 /// A fault as it happened.
 #[derive(Clone, Debug)]
 pub(super) struct Happening {
@@ -198,6 +223,8 @@ pub(super) struct Happening {
     /// The only SOCKS port whose streams it touches, if it does not touch all.
     pub(super) entry: Option<usize>,
     pub(super) excuse: Excuse,
+    /// Whose sockets lead to a process that is killed.
+    pub(super) cuts_short: Option<Role>,
     pub(super) started: Duration,
     /// When everything worked again.
     pub(super) over: Option<Duration>,
@@ -240,10 +267,14 @@ impl FaultLog {
     }
 
     /// What is excused to a stream of `entry` that lives from `from` to `to`.
-    pub(super) fn excuse(&self, entry: usize, from: Duration, to: Duration) -> Excuse {
-        let log = lock(&self.0);
-        let met = log.iter().filter(|happening| happening.meets(entry, from, to));
-        met.map(|happening| happening.excuse).max().unwrap_or(Excuse::Nothing)
+    pub(super) fn excuses(&self, entry: usize, from: Duration, to: Duration) -> Excuses {
+        let mut excuses = Excuses::NONE;
+        for happening in lock(&self.0).iter().filter(|happening| happening.meets(entry, from, to)) {
+            excuses.excuse = excuses.excuse.max(happening.excuse);
+            excuses.app_cut_short |= happening.cuts_short == Some(Role::App);
+            excuses.target_cut_short |= happening.cuts_short == Some(Role::Target);
+        }
+        excuses
     }
 
     /// Whether a stream of `entry` may stand still: there is a fault, or there has been one just now. A slow link is
@@ -296,6 +327,7 @@ mod tests {
             text: "kill".to_owned(),
             entry: Some(1),
             excuse: Excuse::Everything,
+            cuts_short: Some(Role::Target),
             started: at(10),
             over: None,
         });
@@ -305,11 +337,12 @@ mod tests {
 
     #[test]
     fn a_fault_excuses_only_whom_it_meets() {
-        assert_eq!(log().excuse(1, at(11), at(30)), Excuse::Everything);
-        assert_eq!(log().excuse(1, at(0), at(10)), Excuse::Everything);
-        assert_eq!(log().excuse(1, at(0), at(9)), Excuse::Nothing, "over before");
-        assert_eq!(log().excuse(1, at(13), at(30)), Excuse::Nothing, "begun behind");
-        assert_eq!(log().excuse(0, at(0), at(30)), Excuse::Nothing, "another entry");
+        let excuses = Excuses { excuse: Excuse::Everything, app_cut_short: false, target_cut_short: true };
+        assert_eq!(log().excuses(1, at(11), at(30)), excuses);
+        assert_eq!(log().excuses(1, at(0), at(10)), excuses);
+        assert_eq!(log().excuses(1, at(0), at(9)), Excuses::NONE, "over before");
+        assert_eq!(log().excuses(1, at(13), at(30)), Excuses::NONE, "begun behind");
+        assert_eq!(log().excuses(0, at(0), at(30)), Excuses::NONE, "another entry");
     }
 
     #[test]

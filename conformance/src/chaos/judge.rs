@@ -1,6 +1,6 @@
 //! Whether what a stream came to is right.
 
-use super::fault::Excuse;
+use super::fault::{Excuse, Excuses};
 use super::script::{Kind, Role};
 use super::stream::{End, Refusal, SideRecord, Stream};
 
@@ -69,14 +69,20 @@ impl Record {
 
     /// # Errors
     /// What is wrong.
-    pub(super) fn judge(&self, rules: Rules, excuse: Excuse) -> Result<Outcome, String> {
+    pub(super) fn judge(&self, rules: Rules, excuses: Excuses) -> Result<Outcome, String> {
+        let excuse = excuses.excuse;
         if let Some(reason) = &self.given_up {
             return Err(reason.clone());
         }
+        let mut broken = false;
         for receiver in Role::BOTH {
             self.check_bytes(receiver)?;
-            if rules.exact_ends || (excuse < Excuse::Everything && !self.is_aborted()) {
-                self.check_end(receiver)?;
+            let exact = rules.exact_ends || (excuse < Excuse::Everything && !self.is_aborted());
+            let truncated = self.check_end(receiver);
+            if exact && !excuses.is_cut_short(receiver) {
+                truncated?;
+            } else if truncated.is_err() {
+                broken = true;
             }
         }
         if let Some(End::NotOpened(refusal)) = &self.app.end {
@@ -89,6 +95,7 @@ impl Record {
             return Ok(Outcome::Aborted);
         }
         match Role::BOTH.into_iter().find_map(|role| self.bad_end(role)) {
+            None if broken => Ok(Outcome::Broken),
             None => Ok(Outcome::Complete),
             Some(_) if excuse == Excuse::Everything => Ok(Outcome::Broken),
             Some(problem) => Err(problem),
@@ -157,6 +164,9 @@ mod tests {
 
     const OURS: Rules = Rules { exact_ends: true };
     const OTHERS: Rules = Rules { exact_ends: false };
+    const NONE: Excuses = Excuses::NONE;
+    const OPENING: Excuses = Excuses { excuse: Excuse::Opening, ..NONE };
+    const EVERYTHING: Excuses = Excuses { excuse: Excuse::Everything, ..NONE };
 
     /// A side that has sent and received 10 bytes.
     fn side(end: End) -> SideRecord {
@@ -173,14 +183,14 @@ mod tests {
 
     #[test]
     fn a_whole_stream_is_complete() {
-        assert_eq!(whole().judge(OURS, Excuse::Nothing), Ok(Outcome::Complete));
+        assert_eq!(whole().judge(OURS, NONE), Ok(Outcome::Complete));
     }
 
     #[test]
     fn wrong_bytes_have_no_excuse() {
         let mut record = whole();
         record.target = side(End::Wrong("wrong bytes".to_owned()));
-        assert!(record.judge(OTHERS, Excuse::Everything).is_err());
+        assert!(record.judge(OTHERS, EVERYTHING).is_err());
     }
 
     #[test]
@@ -188,32 +198,46 @@ mod tests {
         let mut record = whole();
         record.app.received = 11;
         record.app.eof = false;
-        assert!(record.judge(OTHERS, Excuse::Everything).is_err());
+        assert!(record.judge(OTHERS, EVERYTHING).is_err());
     }
 
     #[test]
     fn a_truncated_stream_with_a_regular_end_has_no_excuse_between_our_own() {
         let mut record = whole();
         record.app = SideRecord { received: 9, ..side(End::Clean) };
-        assert!(record.judge(OURS, Excuse::Everything).is_err());
-        assert!(record.judge(OTHERS, Excuse::Everything).is_ok(), "others do that when a link is lost");
-        assert!(record.judge(OTHERS, Excuse::Nothing).is_err());
+        assert!(record.judge(OURS, EVERYTHING).is_err());
+        assert_eq!(
+            record.judge(OTHERS, EVERYTHING),
+            Ok(Outcome::Broken),
+            "others do that when a link is lost"
+        );
+        assert!(record.judge(OTHERS, NONE).is_err());
+    }
+
+    #[test]
+    fn the_kernel_ends_the_streams_of_a_killed_process() {
+        let mut record = whole();
+        record.app = SideRecord { received: 9, ..side(End::Clean) };
+        let killed = Excuses { app_cut_short: true, ..EVERYTHING };
+        assert_eq!(record.judge(OURS, killed), Ok(Outcome::Broken));
+        let elsewhere = Excuses { target_cut_short: true, ..EVERYTHING };
+        assert!(record.judge(OURS, elsewhere).is_err());
     }
 
     #[test]
     fn an_end_that_was_not_sent_has_no_excuse() {
         let mut record = whole();
         record.target = SideRecord { finished: false, ..side(End::Aborted) };
-        assert!(record.judge(OURS, Excuse::Everything).is_err());
+        assert!(record.judge(OURS, EVERYTHING).is_err());
     }
 
     #[test]
     fn a_reset_needs_a_fault() {
         let mut record = whole();
         record.app = SideRecord { received: 9, eof: false, ..side(reset()) };
-        assert!(record.judge(OURS, Excuse::Nothing).is_err());
-        assert!(record.judge(OURS, Excuse::Opening).is_err(), "it was open already");
-        assert_eq!(record.judge(OURS, Excuse::Everything), Ok(Outcome::Broken));
+        assert!(record.judge(OURS, NONE).is_err());
+        assert!(record.judge(OURS, OPENING).is_err(), "it was open already");
+        assert_eq!(record.judge(OURS, EVERYTHING), Ok(Outcome::Broken));
     }
 
     #[test]
@@ -221,7 +245,7 @@ mod tests {
         let mut record = whole();
         record.app = SideRecord { received: 9, eof: false, ..side(End::Aborted) };
         record.target = SideRecord { received: 3, eof: false, ..side(reset()) };
-        assert_eq!(record.judge(OURS, Excuse::Nothing), Ok(Outcome::Aborted));
+        assert_eq!(record.judge(OURS, NONE), Ok(Outcome::Aborted));
     }
 
     #[test]
@@ -234,23 +258,23 @@ mod tests {
             record
         };
         let other = || Refusal::Other("timeout".to_owned());
-        assert_eq!(refused(Refusal::Target).judge(OURS, Excuse::Nothing), Ok(Outcome::Refused));
-        assert!(refused(other()).judge(OURS, Excuse::Nothing).is_err());
-        assert_eq!(refused(other()).judge(OURS, Excuse::Opening), Ok(Outcome::Broken));
+        assert_eq!(refused(Refusal::Target).judge(OURS, NONE), Ok(Outcome::Refused));
+        assert!(refused(other()).judge(OURS, NONE).is_err());
+        assert_eq!(refused(other()).judge(OURS, OPENING), Ok(Outcome::Broken));
 
         let mut record = whole();
         record.kind = Kind::Refused;
-        assert!(record.judge(OURS, Excuse::Everything).is_err(), "connected to nobody");
+        assert!(record.judge(OURS, EVERYTHING).is_err(), "connected to nobody");
         let mut record = refused(Refusal::Target);
         record.kind = Kind::Request;
-        assert!(record.judge(OURS, Excuse::Nothing).is_err(), "its target listens");
+        assert!(record.judge(OURS, NONE).is_err(), "its target listens");
     }
 
     #[test]
     fn a_stream_that_the_watch_gave_up_has_no_excuse() {
         let mut record = whole();
         record.given_up = Some("stuck".to_owned());
-        assert!(record.judge(OTHERS, Excuse::Everything).is_err());
+        assert!(record.judge(OTHERS, EVERYTHING).is_err());
     }
 
     #[test]
@@ -258,6 +282,6 @@ mod tests {
         let mut record = whole();
         record.app = SideRecord { received: 0, sent: 0, ..side(End::Clean) };
         record.target = SideRecord::default();
-        assert!(record.judge(OURS, Excuse::Nothing).is_err());
+        assert!(record.judge(OURS, NONE).is_err());
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Plan;
 use super::proxy::Proxy;
+use super::script::Role;
 use super::stream::lock;
 use crate::interop::{Error, Mode, Process, Program, Reverse, free_port, procfs};
 
@@ -42,6 +43,8 @@ pub(super) struct Member {
     pub(super) name: String,
     /// The SOCKS port that depends on it, if others don't.
     pub(super) entry: Option<usize>,
+    /// Whose sockets lead to it: those of applications or of targets.
+    pub(super) faces: Option<Role>,
     command: Box<dyn Fn() -> Result<Command, Error> + Send + Sync>,
     state: Mutex<State>,
 }
@@ -99,7 +102,12 @@ impl Network {
             set_grace(&mut command, program, grace);
             Ok(command)
         };
-        self.add("server", None, command, program.server_ready())
+        let faces = match mode {
+            Mode::Forward => Some(Role::Target),
+            Mode::Reverse => Some(Role::App),
+            Mode::Agent | Mode::Autonomy => None,
+        };
+        self.add("server", (None, faces), command, program.server_ready())
     }
 
     fn add_provider(&mut self, plan: &Plan, server: SocketAddr, number: usize) -> Result<(), Error> {
@@ -111,7 +119,7 @@ impl Network {
             set_grace(&mut command, program, grace);
             Ok(command)
         };
-        self.add(&name, None, command, program.provider_ready())
+        self.add(&name, (None, Some(Role::Target)), command, program.provider_ready())
     }
 
     fn add_client(
@@ -135,7 +143,7 @@ impl Network {
             Ok(command)
         };
         self.entries.push((Ipv4Addr::LOCALHOST, port).into());
-        self.add(&name, Some(number), command, program.client_ready())
+        self.add(&name, (Some(number), Some(Role::App)), command, program.client_ready())
     }
 
     /// The URL of a link of its own to the server.
@@ -149,7 +157,7 @@ impl Network {
     fn add(
         &mut self,
         name: &str,
-        entry: Option<usize>,
+        (entry, faces): (Option<usize>, Option<Role>),
         command: impl Fn() -> Result<Command, Error> + Send + Sync + 'static,
         ready: &str,
     ) -> Result<(), Error> {
@@ -158,6 +166,7 @@ impl Network {
         self.members.push(Member {
             name: name.to_owned(),
             entry,
+            faces,
             command: Box::new(command),
             state: Mutex::new(State { process, killed: false }),
         });

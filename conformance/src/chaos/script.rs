@@ -8,6 +8,9 @@ use crate::sim::Dice;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
+/// More than all buffers on the way.
+const ENDLESS: u64 = 64 * MIB;
+
 /// What a stream is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -270,11 +273,11 @@ impl Script {
                 self.down = Flow::drawn(dice, MIB, 8 * MIB).stalled(dice, length);
             }
             Kind::SleepingReader => {
-                self.down = Flow::of(16 * MIB).stalled(dice, Duration::MAX);
+                self.down = Flow::of(ENDLESS).stalled(dice, Duration::MAX);
                 self.abort = Some((Role::App, for_long(dice)));
             }
             Kind::SleepingTarget => {
-                self.up = Flow::of(16 * MIB).stalled(dice, Duration::MAX);
+                self.up = Flow::of(ENDLESS).stalled(dice, Duration::MAX);
                 self.abort = Some((Role::App, for_long(dice)));
             }
             Kind::Trickle => {
@@ -283,8 +286,8 @@ impl Script {
             }
             Kind::ReaderResets | Kind::TargetResets => {
                 let role = if self.kind == Kind::ReaderResets { Role::App } else { Role::Target };
-                self.up = Flow::of(16 * MIB);
-                self.down = Flow::of(16 * MIB);
+                self.up = Flow::of(ENDLESS);
+                self.down = Flow::of(ENDLESS);
                 let after = dice.duration(Duration::from_millis(20), Duration::from_secs(2));
                 self.abort = Some((role, after));
             }

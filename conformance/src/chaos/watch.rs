@@ -84,8 +84,10 @@ impl<'a> Watch<'a> {
             motion.quiet += passed;
         }
         let (pause, quiet) = (now.saturating_sub(motion.since), motion.quiet);
-        self.registry.tally.add_pause(pause, quiet);
-        let killed = self.faults.excuse(script.entry, stream.started, now) == Excuse::Everything;
+        let killed = self.faults.excuses(script.entry, stream.started, now).excuse == Excuse::Everything;
+        if !killed {
+            self.registry.tally.add_pause(pause, quiet);
+        }
         let limit = self.patience + if killed { self.grace } else { Duration::ZERO };
         if quiet > limit {
             stream.give_up(format!(
@@ -105,7 +107,7 @@ impl<'a> Watch<'a> {
         let ended = Role::BOTH.into_iter().filter_map(|role| stream.side(role).ended()).max().unwrap_or(now);
         let entry = stream.script.entry;
         let record = Record::of(stream);
-        let outcome = record.judge(self.rules, self.faults.excuse(entry, stream.started, ended));
+        let outcome = record.judge(self.rules, self.faults.excuses(entry, stream.started, ended));
         let bytes = record.app.received + record.target.received;
         let tally = &self.registry.tally;
         tally.add_stream(record.kind, outcome.as_ref().map_or(Outcome::Failed, |outcome| *outcome), bytes);
