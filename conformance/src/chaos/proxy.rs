@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
@@ -59,6 +60,8 @@ struct Conditions {
 #[derive(Debug)]
 struct Link {
     cut: Mutex<Option<(Cut, Instant)>>,
+    /// Directions through which everything has gone.
+    complete: AtomicU8,
 }
 
 /// What goes from the reader to the writer of a direction.
@@ -119,7 +122,7 @@ impl Shared {
             socket.set_read_timeout(Some(POLL))?;
             socket.set_write_timeout(Some(POLL))?;
         }
-        let link = Arc::new(Link { cut: Mutex::new(None) });
+        let link = Arc::new(Link { cut: Mutex::new(None), complete: AtomicU8::new(0) });
         self.remember(&link);
         let up = Pipe { shared: self, link: &link, way: Way::Up };
         let down = Pipe { shared: self, link: &link, way: Way::Down };
@@ -169,12 +172,12 @@ impl<'a> Pipe<'a> {
                 self.link.break_off();
             }
             drop(parcels);
+            self.wait_until_over();
             self.finish(&from);
         });
-        scope.spawn(move || {
-            if self.write(&to, &arriving).is_err() {
-                self.link.break_off();
-            }
+        scope.spawn(move || match self.write(&to, &arriving) {
+            Ok(()) => _ = self.link.complete.fetch_add(1, SeqCst),
+            Err(_) => self.link.break_off(),
         });
     }
 
@@ -262,6 +265,13 @@ impl<'a> Pipe<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A cut may come long after the end of one direction, and shall be seen on both.
+    fn wait_until_over(&self) {
+        while self.link.cut().is_none() && self.link.complete.load(SeqCst) < 2 {
+            thread::sleep(POLL);
+        }
     }
 
     /// After a cut: lets the end that is read from see of it what it shall see.
