@@ -9,6 +9,8 @@ const RIGHT: f64 = 16.0;
 const TITLE_HEIGHT: f64 = 30.0;
 const AXIS_HEIGHT: f64 = 42.0;
 const LEGEND_ROW: f64 = 18.0;
+/// Above the plot, for the marks of one name.
+const LANE: f64 = 9.0;
 /// Horizontal room for one entry of a legend.
 const LEGEND_ENTRY: f64 = 130.0;
 /// Points drawn per line: about one per pixel; of more, the highest and the lowest of each group remain.
@@ -28,7 +30,7 @@ pub struct Chart {
     pub y_label: String,
     /// The lines.
     pub series: Vec<Series>,
-    /// Vertical lines, of one colour per name.
+    /// Ticks above the plot, each name in a lane and a colour of its own.
     pub marks: Vec<Mark>,
 }
 
@@ -74,7 +76,16 @@ pub fn document(charts: &[Chart]) -> String {
 
 impl Chart {
     fn height(&self) -> f64 {
-        TITLE_HEIGHT + PLOT_HEIGHT + AXIS_HEIGHT + self.legend_rows() as f64 * LEGEND_ROW + 8.0
+        self.bottom() + AXIS_HEIGHT + self.legend_rows() as f64 * LEGEND_ROW + 8.0
+    }
+
+    /// Where the plot begins, below the title and the marks.
+    fn top(&self) -> f64 {
+        TITLE_HEIGHT + self.mark_names().len() as f64 * LANE
+    }
+
+    fn bottom(&self) -> f64 {
+        self.top() + PLOT_HEIGHT
     }
 
     fn legend_rows(&self) -> usize {
@@ -102,7 +113,7 @@ impl Chart {
     }
 
     fn draw_axes(&self, svg: &mut String, frame: &Frame) {
-        let (right, bottom) = (WIDTH - RIGHT, TITLE_HEIGHT + PLOT_HEIGHT);
+        let (right, top, bottom) = (WIDTH - RIGHT, self.top(), self.bottom());
         for value in ticks(frame.y_top, 5) {
             let y = frame.y(value);
             let _ = writeln!(
@@ -123,10 +134,10 @@ impl Chart {
                 bottom + 17.0
             );
         }
-        let middle = TITLE_HEIGHT + PLOT_HEIGHT / 2.0;
+        let middle = top + PLOT_HEIGHT / 2.0;
         let _ = writeln!(
             svg,
-            "<path d=\"M{LEFT} {TITLE_HEIGHT}V{bottom}H{right}\" fill=\"none\" stroke=\"#222\"/>\
+            "<path d=\"M{LEFT} {top}V{bottom}H{right}\" fill=\"none\" stroke=\"#222\"/>\
              <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\
              <text transform=\"translate(16 {middle}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
             (LEFT + right) / 2.0,
@@ -136,14 +147,22 @@ impl Chart {
         );
     }
 
+    /// A strong tick in its lane, and below it a faint line over the whole plot.
     fn draw_marks(&self, svg: &mut String, frame: &Frame) {
-        let bottom = TITLE_HEIGHT + PLOT_HEIGHT;
+        let mut lane = TITLE_HEIGHT;
         for (name, colour) in self.mark_names().into_iter().zip(MARK_COLOURS.iter().cycle()) {
-            let mut path = String::new();
+            let (mut ticks, mut lines) = (String::new(), String::new());
             for mark in self.marks.iter().filter(|mark| mark.name == name) {
-                let _ = write!(path, "M{:.1} {TITLE_HEIGHT}V{bottom}", frame.x(mark.x));
+                let x = frame.x(mark.x);
+                let _ = write!(ticks, "M{x:.1} {lane}v{}", LANE - 1.0);
+                let _ = write!(lines, "M{x:.1} {}V{}", self.top(), self.bottom());
             }
-            let _ = writeln!(svg, "<path d=\"{path}\" stroke=\"{colour}\" stroke-opacity=\"0.45\"/>");
+            let _ = writeln!(
+                svg,
+                "<path d=\"{ticks}\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\
+                 <path d=\"{lines}\" stroke=\"{colour}\" stroke-opacity=\"0.15\"/>"
+            );
+            lane += LANE;
         }
     }
 
@@ -160,7 +179,7 @@ impl Chart {
 
     /// First the lines, then the marks.
     fn draw_legend(&self, svg: &mut String) {
-        let top = TITLE_HEIGHT + PLOT_HEIGHT + AXIS_HEIGHT;
+        let top = self.bottom() + AXIS_HEIGHT;
         let series: Vec<_> = self.series.iter().map(|series| series.name.as_str()).collect();
         let below = draw_entries(svg, top, &series, &COLOURS, "M0 -4h18");
         draw_entries(svg, below, &self.mark_names(), &MARK_COLOURS, "M9 -11v13");
@@ -187,6 +206,7 @@ fn draw_entries(svg: &mut String, top: f64, names: &[&str], colours: &[&str], si
 
 /// Where values are on the plot.
 struct Frame {
+    top: f64,
     x_end: f64,
     y_top: f64,
 }
@@ -199,7 +219,8 @@ impl Frame {
         let highest = points().map(|(_, y)| *y).fold(0.0, f64::max);
         let highest = if highest > 0.0 { highest } else { 1.0 };
         let step = step(highest, 5);
-        Self { x_end: if x_end > 0.0 { x_end } else { 1.0 }, y_top: (highest / step).ceil() * step }
+        let x_end = if x_end > 0.0 { x_end } else { 1.0 };
+        Self { top: chart.top(), x_end, y_top: (highest / step).ceil() * step }
     }
 
     fn x(&self, value: f64) -> f64 {
@@ -207,7 +228,7 @@ impl Frame {
     }
 
     fn y(&self, value: f64) -> f64 {
-        TITLE_HEIGHT + PLOT_HEIGHT * (1.0 - value / self.y_top)
+        self.top + PLOT_HEIGHT * (1.0 - value / self.y_top)
     }
 
     fn path(&self, series: &Series) -> String {

@@ -52,10 +52,10 @@ struct Arguments {
     #[arg(long, default_value = "15", value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
     patience: u64,
     /// Memory that a process may use above idle when everything is over
-    #[arg(long, default_value = "64", value_name = "MIB")]
+    #[arg(long, default_value = "48", value_name = "MIB")]
     idle_margin: u64,
     /// Memory that a process may use above idle at any time
-    #[arg(long, default_value = "512", value_name = "MIB")]
+    #[arg(long, default_value = "256", value_name = "MIB")]
     peak_margin: u64,
     /// Draw memory and descriptors over time
     #[arg(long, value_name = "FILE")]

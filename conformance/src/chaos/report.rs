@@ -207,7 +207,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "- longest until everything worked again: {:.1} s",
+            "- longest from the end of a fault until everything worked again: {:.1} s",
             counts.longest_recovery.as_secs_f64()
         )?;
         writeln!(f, "- failures: {}", counts.failures)

@@ -30,7 +30,7 @@ pub(super) struct Counts {
     pub(super) longest_pause: Duration,
     /// The same, of the time when there was no fault.
     pub(super) longest_quiet_pause: Duration,
-    /// The longest from the begin of a fault until everything worked again.
+    /// The longest from the end of a fault until everything worked again.
     pub(super) longest_recovery: Duration,
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::fault::{Class, Cut, Excuse, FaultLog, Happening, Weather};
 use super::judge::{Outcome, Rules};
 use super::proxy::Proxy;
 use super::registry::Registry;
-use super::script::{Door, Flow, Kind, Script};
+use super::script::{Door, Flow, Kind, Role, Script, Stall};
 use super::stream::Clock;
 use super::tally::Counts;
 use super::watch::Watch;
@@ -39,8 +39,8 @@ impl Scene {
         Self { registry, targets, proxy, faults: FaultLog::default() }
     }
 
-    /// Plays one stream to its end; after `delay`, `trouble` happens.
-    fn play(&self, up: Flow, down: Flow, delay: Duration, trouble: impl FnOnce(&Proxy)) -> Counts {
+    /// Plays one stream to its end; `trouble` happens when bytes have arrived at the application.
+    fn play(&self, up: Flow, down: Flow, trouble: impl FnOnce(&Proxy)) -> Counts {
         let kind = Kind::Duplex;
         let script = Script {
             key: self.registry.next_key(),
@@ -65,12 +65,14 @@ impl Scene {
         let mut watch = Watch::new(&self.registry, &self.faults, RULES, PATIENCE, Duration::ZERO);
         thread::scope(|scope| {
             let playing = scope.spawn(|| crowd.play_one(script));
-            thread::sleep(delay);
-            trouble(&self.proxy);
             let deadline = Instant::now() + LONG;
+            let mut trouble = Some(trouble);
             while !playing.is_finished() || self.registry.len() > 0 {
                 assert!(Instant::now() < deadline, "the stream never ends");
                 thread::sleep(Duration::from_millis(20));
+                if let Some(trouble) = trouble.take_if(|_| self.has_arrived()) {
+                    trouble(&self.proxy);
+                }
                 watch.look();
             }
         });
@@ -78,7 +80,11 @@ impl Scene {
     }
 
     fn play_well(&self, up: Flow, down: Flow) -> Counts {
-        self.play(up, down, Duration::ZERO, |_| {})
+        self.play(up, down, |_| {})
+    }
+
+    fn has_arrived(&self) -> bool {
+        self.registry.all().iter().any(|stream| stream.side(Role::App).received.load(SeqCst) > 0)
     }
 }
 
@@ -117,23 +123,21 @@ fn a_wrong_byte_is_found() {
 #[test]
 fn a_truncated_stream_with_a_regular_end_is_found() {
     let scene = Scene::new();
-    let counts =
-        scene.play(Flow::of(10), slow(64 * MIB), Duration::from_millis(300), |proxy| proxy.cut(Cut::Fin));
+    let counts = scene.play(Flow::of(10), slow(64 * MIB), |proxy| proxy.cut(Cut::Fin));
     assert_failure(&counts, "the application saw a regular end after");
 }
 
 #[test]
 fn a_reset_without_a_fault_is_found() {
     let scene = Scene::new();
-    let counts =
-        scene.play(Flow::of(10), slow(64 * MIB), Duration::from_millis(300), |proxy| proxy.cut(Cut::Rst));
+    let counts = scene.play(Flow::of(10), slow(64 * MIB), |proxy| proxy.cut(Cut::Rst));
     assert_failure(&counts, "was reset");
 }
 
 #[test]
 fn a_reset_by_a_fault_is_excused() {
     let scene = Scene::new();
-    let counts = scene.play(Flow::of(10), slow(64 * MIB), Duration::from_millis(300), |proxy| {
+    let counts = scene.play(Flow::of(10), slow(64 * MIB), |proxy| {
         scene.faults.begin(Happening {
             class: Class::Kill,
             text: "kill".to_owned(),
@@ -152,7 +156,7 @@ fn a_reset_by_a_fault_is_excused() {
 #[test]
 fn a_stuck_stream_is_found() {
     let scene = Scene::new();
-    let counts = scene.play(Flow::of(10), slow(64 * MIB), Duration::from_millis(300), |proxy| {
+    let counts = scene.play(Flow::of(10), slow(64 * MIB), |proxy| {
         proxy.stall(false, true);
     });
     assert_failure(&counts, "stuck: the application has received nothing for");
@@ -162,7 +166,7 @@ fn a_stuck_stream_is_found() {
 fn a_reader_that_does_not_want_to_is_not_stuck() {
     let scene = Scene::new();
     let mut down = Flow::of(64 * MIB);
-    down.stall = Some(super::script::Stall { at: MIB, length: 4 * PATIENCE });
+    down.stall = Some(Stall { at: MIB, length: 4 * PATIENCE });
     let counts = scene.play_well(Flow::of(10), down);
     assert_eq!(counts.problems, [""; 0]);
     assert_eq!(counts.with_outcome(Outcome::Complete), 1);
@@ -172,8 +176,7 @@ fn a_reader_that_does_not_want_to_is_not_stuck() {
 fn a_silently_lost_connection_is_reset_in_the_end() {
     let scene = Scene::new();
     for how in [Cut::HalfOpen(PATIENCE / 2), Cut::Orphan(PATIENCE / 2)] {
-        let counts =
-            scene.play(Flow::of(10), slow(64 * MIB), Duration::from_millis(100), |proxy| proxy.cut(how));
+        let counts = scene.play(Flow::of(10), slow(64 * MIB), |proxy| proxy.cut(how));
         assert!(counts.problems.iter().all(|problem| problem.contains("was reset")), "{:?}", counts.problems);
     }
     assert_eq!(scene.registry.tally.failures(), 2);
