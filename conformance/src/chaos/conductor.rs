@@ -134,7 +134,7 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    fn on_link(&self, fault: Fault, link: usize, trouble: impl FnOnce(&Link)) -> Result<(), Error> {
+    fn on_link(&mut self, fault: Fault, link: usize, trouble: impl FnOnce(&Link)) -> Result<(), Error> {
         let link = &self.network.links[link];
         let number = self.begin(fault, link_text(link, &format!("{fault:?}")), link.entry);
         trouble(link);
@@ -143,7 +143,7 @@ impl<'a> Conductor<'a> {
     }
 
     fn on_member(
-        &self,
+        &mut self,
         fault: Fault,
         member: usize,
         trouble: impl FnOnce(&Member) -> Result<(), Error>,
@@ -176,14 +176,20 @@ impl<'a> Conductor<'a> {
     }
 
     /// Waits until connections work by all SOCKS ports that a fault has touched.
-    fn recover(&self, number: usize, entry: Option<usize>) {
+    fn recover(&mut self, number: usize, entry: Option<usize>) {
         let started = self.clock.now();
         let entries = match entry {
             Some(entry) => &self.network.entries[entry..=entry],
             None => &self.network.entries[..],
         };
-        if let Err(problem) = self.wait_until_all_work(entries, RECOVERY) {
-            self.tally.add_failure(format!("after {}: {problem}", self.faults.text(number)));
+        let mut outcome = Err("not tried".to_owned());
+        while outcome.is_err() && self.clock.now() < started + RECOVERY {
+            self.clear_up(self.clock.now());
+            outcome = self.wait_until_all_work(entries, PROBE_TIMEOUT);
+        }
+        if let Err(problem) = outcome {
+            let transcript = self.network.transcript();
+            self.tally.add_failure(format!("after {}: {problem}\n{transcript}", self.faults.text(number)));
         }
         let took = self.clock.now().saturating_sub(started);
         self.tally.add_recovery(took);

@@ -200,11 +200,15 @@ impl Run<'_> {
     ) -> std::io::Result<()> {
         let plan = self.plan;
         let mut watch = Watch::new(registry, &self.faults, plan.rules(), plan.patience, plan.grace);
-        let mut said = self.clock.now();
+        let (mut said, mut told) = (self.clock.now(), self.tally.counts().problems.len());
         while !done.load(SeqCst) {
             thread::sleep(plan.interval);
             watch.look();
             sampler.sample(self.clock.now(), plan.peak_margin)?;
+            for problem in self.tally.problems_after(told) {
+                (self.progress)(&problem);
+                told += 1;
+            }
             if self.clock.now() >= said + PROGRESS {
                 said = self.clock.now();
                 (self.progress)(&self.line(mode, registry.len()));

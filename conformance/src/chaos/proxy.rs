@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use super::fault::{Cut, Weather};
 use super::side::reset_when_closed;
 use super::stream::lock;
@@ -18,8 +20,10 @@ use crate::interop::target::Target;
 const POLL: Duration = Duration::from_millis(50);
 /// The most bytes that travel together.
 const PIECE: usize = 16 * 1024;
-/// Pieces on their way in one direction: 1 MiB.
-const PIECES: usize = 64;
+/// Pieces on their way in one direction: 256 KiB. What a slow link has on its way takes its time before anything else.
+const PIECES: usize = 16;
+/// The same in the kernel, which would put aside megabytes.
+const KERNEL_BUFFER: usize = 128 * 1024;
 /// How long the end that has connected may wait for the other one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the rest of a connection that was cut by FIN is read, so that the kernel sends no RST.
@@ -121,6 +125,9 @@ impl Shared {
         for socket in [&client, &server] {
             socket.set_read_timeout(Some(POLL))?;
             socket.set_write_timeout(Some(POLL))?;
+            let buffers = SockRef::from(socket);
+            buffers.set_recv_buffer_size(KERNEL_BUFFER)?;
+            buffers.set_send_buffer_size(KERNEL_BUFFER)?;
         }
         let link = Arc::new(Link { cut: Mutex::new(None), complete: AtomicU8::new(0) });
         self.remember(&link);

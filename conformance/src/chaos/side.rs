@@ -164,7 +164,7 @@ impl Player<'_> {
         if pace.pause.is_zero() { Ok(()) } else { self.wait(pace.pause) }
     }
 
-    /// Lets `length` pass, without wanting anything.
+    /// Lets `length` pass, without wanting anything; not when the run is over, so that it gets over soon.
     fn wait(&self, length: Duration) -> Result<(), Stop> {
         let started = Instant::now();
         loop {
@@ -172,8 +172,11 @@ impl Player<'_> {
             if left.is_zero() || (length == Duration::MAX && self.other_is_over()) {
                 return Ok(());
             }
-            thread::sleep(left.min(POLL));
             self.check()?;
+            if self.stream.is_dismissed() {
+                return Ok(());
+            }
+            thread::sleep(left.min(POLL));
         }
     }
 

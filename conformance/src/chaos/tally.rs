@@ -74,6 +74,11 @@ impl Tally {
     pub(super) fn failures(&self) -> u64 {
         lock(&self.0).failures
     }
+
+    /// The failures in words behind the first `known` ones.
+    pub(super) fn problems_after(&self, known: usize) -> Vec<String> {
+        lock(&self.0).problems.iter().skip(known).cloned().collect()
+    }
 }
 
 impl Counts {
