@@ -116,28 +116,31 @@ impl Crowd<'_> {
     }
 
     fn open(&self, script: &Script) -> Result<TcpStream, Refusal> {
-        let other = |problem: &dyn ToString| Refusal::Other(problem.to_string());
         let entry = self.entries[script.entry];
-        let target = self.targets.of(script.kind).map_err(|error| other(&error))?;
+        let target = self.targets.of(script.kind).map_err(|error| Refusal::Other(error.to_string()))?;
         match script.door {
-            Door::Socks => socks::connect_within(entry, target, OPEN_TIMEOUT).map_err(|error| match error {
-                socks::Error::Refused(code) if self.is_refusal(code == HOST_UNREACHABLE) => Refusal::Target,
-                error => other(&error),
+            Door::Socks => socks::connect_within(entry, target, OPEN_TIMEOUT).map_err(|error| {
+                let exactly = matches!(error, socks::Error::Refused(HOST_UNREACHABLE));
+                self.refusal(&error, exactly, matches!(error, socks::Error::Refused(_)))
             }),
-            Door::HttpConnect => {
-                http::connect_within(entry, target, OPEN_TIMEOUT).map_err(|error| match error {
-                    http::Error::Refused(status) if self.is_refusal(status == BAD_GATEWAY) => Refusal::Target,
-                    error => other(&error),
-                })
-            }
+            Door::HttpConnect => http::connect_within(entry, target, OPEN_TIMEOUT).map_err(|error| {
+                let exactly = matches!(error, http::Error::Refused(BAD_GATEWAY));
+                self.refusal(&error, exactly, matches!(error, http::Error::Refused(_)))
+            }),
             #[cfg(test)]
-            Door::Direct => socks::open_within(entry, OPEN_TIMEOUT).map_err(|error| other(&error)),
+            Door::Direct => {
+                socks::open_within(entry, OPEN_TIMEOUT).map_err(|error| Refusal::Other(error.to_string()))
+            }
         }
     }
 
-    /// Others don't say as exactly what is the matter.
-    fn is_refusal(&self, exactly: bool) -> bool {
-        exactly || !self.rules.exact_ends
+    /// Whether the target is to blame is said exactly by our own programs, and only roughly by others.
+    fn refusal(&self, error: &dyn std::error::Error, exactly: bool, roughly: bool) -> Refusal {
+        if exactly || (roughly && !self.rules.exact_ends) {
+            Refusal::Target
+        } else {
+            Refusal::Other(error.to_string())
+        }
     }
 
     /// An application with datagrams; whether it got answers.
