@@ -37,7 +37,7 @@ impl Outcome {
 /// What is asked of the programs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// A reset is never made a regular end, whatever happens; only between our own programs.
+    /// A reset reaches the other end, and never as a regular end, whatever happens; only between our own programs.
     pub(super) exact_ends: bool,
 }
 
@@ -71,7 +71,8 @@ impl Record {
     /// What is wrong.
     pub(super) fn judge(&self, rules: Rules, excuses: Excuses) -> Result<Outcome, String> {
         let excuse = excuses.excuse;
-        if let Some(reason) = &self.given_up {
+        let forgotten = !rules.exact_ends && (self.is_aborted() || excuse == Excuse::Everything);
+        if let Some(reason) = self.given_up.as_ref().filter(|_| !forgotten) {
             return Err(reason.clone());
         }
         let mut broken = false;
@@ -271,10 +272,16 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_the_watch_gave_up_has_no_excuse() {
+    fn a_stream_that_the_watch_gave_up_has_no_excuse_between_our_own() {
         let mut record = whole();
         record.given_up = Some("stuck".to_owned());
-        assert!(record.judge(OTHERS, EVERYTHING).is_err());
+        record.target.end = Some(End::GivenUp);
+        assert!(record.judge(OURS, EVERYTHING).is_err());
+        assert!(record.judge(OTHERS, OPENING).is_err());
+        assert_eq!(record.judge(OTHERS, EVERYTHING), Ok(Outcome::Broken));
+        record.app.end = Some(End::Aborted);
+        assert!(record.judge(OURS, EVERYTHING).is_err(), "the target was not told");
+        assert_eq!(record.judge(OTHERS, NONE), Ok(Outcome::Aborted));
     }
 
     #[test]

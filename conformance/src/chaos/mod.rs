@@ -58,6 +58,8 @@ const SETTLE: Duration = Duration::from_millis(2500);
 const DRAIN: Duration = Duration::from_secs(60);
 /// How much longer than its grace time a program may keep what belongs to nobody any more.
 const RELEASE: Duration = Duration::from_secs(15);
+/// The grace time of other programs, which take no flag for it.
+const FOREIGN_GRACE: Duration = Duration::from_secs(30);
 /// How often somebody says how it goes.
 const PROGRESS: Duration = Duration::from_secs(5);
 /// How often the end is looked for.
@@ -98,6 +100,11 @@ impl Plan {
     /// Whether lost links are resumed.
     fn has_sessions(&self) -> bool {
         self.server.is_ours() && self.client.is_ours()
+    }
+
+    /// How long programs keep what belongs to nobody any more.
+    fn longest_grace(&self) -> Duration {
+        if self.has_sessions() { self.grace } else { self.grace.max(FOREIGN_GRACE) }
     }
 
     fn rules(&self) -> Rules {
@@ -183,7 +190,8 @@ impl Run<'_> {
         watched?;
         self.next_fault = next_fault?;
         self.next_key = registry.unused_key();
-        self.profiles.extend(sampler.settle(Instant::now() + plan.grace + RELEASE, plan.idle_margin));
+        self.profiles
+            .extend(sampler.settle(Instant::now() + plan.longest_grace() + RELEASE, plan.idle_margin));
         if self.tally.failures() > failures {
             self.transcripts += &format!("=== {}\n{}", mode.name(), network.transcript());
         }
@@ -199,7 +207,7 @@ impl Run<'_> {
         done: &AtomicBool,
     ) -> std::io::Result<()> {
         let plan = self.plan;
-        let mut watch = Watch::new(registry, &self.faults, plan.rules(), plan.patience, plan.grace);
+        let mut watch = Watch::new(registry, &self.faults, plan.rules(), plan.patience, plan.longest_grace());
         let (mut said, mut told) = (self.clock.now(), self.tally.counts().problems.len());
         while !done.load(SeqCst) {
             thread::sleep(plan.interval);

@@ -45,6 +45,8 @@ pub(super) struct Member {
     pub(super) entry: Option<usize>,
     /// Whose sockets lead to it: those of applications or of targets.
     pub(super) faces: Option<Role>,
+    /// Whether what it uses has limits: others are only looked at.
+    pub(super) is_ours: bool,
     command: Box<dyn Fn() -> Result<Command, Error> + Send + Sync>,
     state: Mutex<State>,
 }
@@ -107,7 +109,7 @@ impl Network {
             Mode::Reverse => Some(Role::App),
             Mode::Agent | Mode::Autonomy => None,
         };
-        self.add("server", (None, faces), command, program.server_ready())
+        self.add("server", program, (None, faces), command, program.server_ready())
     }
 
     fn add_provider(&mut self, plan: &Plan, server: SocketAddr, number: usize) -> Result<(), Error> {
@@ -119,7 +121,7 @@ impl Network {
             set_grace(&mut command, program, grace);
             Ok(command)
         };
-        self.add(&name, (None, Some(Role::Target)), command, program.provider_ready())
+        self.add(&name, program, (None, Some(Role::Target)), command, program.provider_ready())
     }
 
     fn add_client(
@@ -143,7 +145,7 @@ impl Network {
             Ok(command)
         };
         self.entries.push((Ipv4Addr::LOCALHOST, port).into());
-        self.add(&name, (Some(number), Some(Role::App)), command, program.client_ready())
+        self.add(&name, program, (Some(number), Some(Role::App)), command, program.client_ready())
     }
 
     /// The URL of a link of its own to the server.
@@ -157,6 +159,7 @@ impl Network {
     fn add(
         &mut self,
         name: &str,
+        program: Program,
         (entry, faces): (Option<usize>, Option<Role>),
         command: impl Fn() -> Result<Command, Error> + Send + Sync + 'static,
         ready: &str,
@@ -167,6 +170,7 @@ impl Network {
             name: name.to_owned(),
             entry,
             faces,
+            is_ours: program.is_ours(),
             command: Box::new(command),
             state: Mutex::new(State { process, killed: false }),
         });

@@ -46,6 +46,18 @@ impl Report {
         self.counts.failures
     }
 
+    /// How many faults there were.
+    #[must_use]
+    pub fn faults(&self) -> usize {
+        self.faults.len()
+    }
+
+    /// How many streams went through, whole and both ways.
+    #[must_use]
+    pub fn complete(&self) -> u64 {
+        self.counts.with_outcome(Outcome::Complete)
+    }
+
     /// The first failures with the faults near them, and the last that the programs have printed; empty if there are no
     /// failures.
     #[must_use]

@@ -54,7 +54,7 @@ impl<'a> Sampler<'a> {
                 profile.samples.push((now.as_secs_f64(), usage));
                 profile.peak.resident = profile.peak.resident.max(usage.resident);
                 profile.peak.descriptors = profile.peak.descriptors.max(usage.descriptors);
-                if usage.resident > profile.idle.resident + margin {
+                if member.is_ours && usage.resident > profile.idle.resident + margin {
                     problems.push(format!("{} uses more than {margin} bytes above idle", member.name));
                 }
             }
@@ -77,7 +77,7 @@ impl<'a> Sampler<'a> {
                 ("descriptors", profile.after.descriptors as u64, limit.descriptors as u64),
                 ("bytes of memory", profile.after.resident, limit.resident),
             ] {
-                if used > limit {
+                if member.is_ours && used > limit {
                     self.tally.add_failure(format!(
                         "{}: {used} {what} when all is over, limit {limit}",
                         member.name

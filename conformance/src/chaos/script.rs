@@ -87,11 +87,12 @@ impl Kind {
         }
     }
 
-    /// Whether one of the ends reads late or never. Without a window per channel, which only our own programs have, such
-    /// a stream holds up others.
-    fn is_slow(self) -> bool {
+    /// Whether it needs a window per channel and half-close, which only our own programs have: without the one a late
+    /// reader holds up others, without the other an end cuts what is still on its way back.
+    fn needs_extensions(self) -> bool {
         match self {
-            Self::SlowReader
+            Self::HalfClose
+            | Self::SlowReader
             | Self::SlowTarget
             | Self::StalledReader
             | Self::SleepingReader
@@ -100,7 +101,6 @@ impl Kind {
             | Self::Download
             | Self::Upload
             | Self::Duplex
-            | Self::HalfClose
             | Self::Trickle
             | Self::ReaderResets
             | Self::TargetResets
@@ -232,18 +232,22 @@ pub(super) struct Script {
     pub(super) up: Flow,
     /// From the target to the application.
     pub(super) down: Flow,
+    /// No end is sent before everything has been received.
+    pub(super) late_ends: bool,
     /// Who resets the connection, and how long after its begin.
     pub(super) abort: Option<(Role, Duration)>,
 }
 
 impl Script {
-    /// Script `key` of a seed, for one of `entries` SOCKS ports; without late readers unless `slow`.
-    pub(super) fn draw(seed: u64, key: u64, entries: usize, slow: bool) -> Self {
+    /// Script `key` of a seed, for one of `entries` SOCKS ports; only what any program can do unless
+    /// all have our `extensions`.
+    pub(super) fn draw(seed: u64, key: u64, entries: usize, extensions: bool) -> Self {
         let mut dice = Dice::new(seed, key);
-        let kind = draw_kind(&mut dice, slow);
+        let kind = draw_kind(&mut dice, extensions);
         let entry = dice.below(entries as u64) as usize;
         let door = if dice.chance(15) { Door::HttpConnect } else { Door::Socks };
-        let mut script = Self { key, kind, entry, door, up: Flow::of(0), down: Flow::of(0), abort: None };
+        let (up, down) = (Flow::of(0), Flow::of(0));
+        let mut script = Self { key, kind, entry, door, up, down, late_ends: !extensions, abort: None };
         script.fill(&mut dice);
         script
     }
@@ -318,8 +322,8 @@ impl Script {
     }
 }
 
-fn draw_kind(dice: &mut Dice, slow: bool) -> Kind {
-    let offered = || WEIGHTS.iter().filter(|(kind, _)| slow || !kind.is_slow());
+fn draw_kind(dice: &mut Dice, extensions: bool) -> Kind {
+    let offered = || WEIGHTS.iter().filter(|(kind, _)| extensions || !kind.needs_extensions());
     let mut number = dice.below(offered().map(|(_, weight)| weight).sum());
     for &(kind, weight) in offered() {
         if number < weight {
@@ -348,11 +352,11 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_is_drawn_and_late_readers_only_if_wanted() {
-        let drawn = |slow| (0..1000).map(move |key| Script::draw(3, key, 2, slow).kind);
+    fn every_kind_is_drawn_but_with_others_only_what_they_can_do() {
+        let drawn = |extensions| (0..1000).map(move |key| Script::draw(3, key, 2, extensions).kind);
         for (kind, _) in WEIGHTS {
             assert!(drawn(true).any(|other| other == kind), "{}", kind.name());
-            assert_eq!(drawn(false).any(|other| other == kind), !kind.is_slow(), "{}", kind.name());
+            assert_eq!(drawn(false).any(|other| other == kind), !kind.needs_extensions(), "{}", kind.name());
         }
     }
 }

@@ -13,6 +13,8 @@ use super::stream::{Clock, End, Side, Stream};
 
 /// How often an end that waits for its socket looks whether it is still wanted.
 const POLL: Duration = Duration::from_millis(200);
+/// How often a sender looks whether everything has been received.
+const NAP: Duration = Duration::from_millis(20);
 /// Enough for a sender.
 const STACK: usize = 128 * 1024;
 
@@ -120,8 +122,21 @@ impl Player<'_> {
                 self.rest(flow.writing)?;
             }
         }
+        if self.stream.script.late_ends {
+            self.wait_for_everything()?;
+        }
         self.side.finished.store(true, SeqCst);
         self.socket.shutdown(Shutdown::Write)?;
+        Ok(())
+    }
+
+    /// Waits until the other direction is through, whole or not.
+    fn wait_for_everything(&self) -> Result<(), Stop> {
+        let length = self.stream.script.incoming(self.role).length;
+        while self.side.received.load(SeqCst) < length && !self.side.eof.load(SeqCst) {
+            self.check()?;
+            thread::sleep(NAP);
+        }
         Ok(())
     }
 

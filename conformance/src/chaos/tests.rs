@@ -49,6 +49,7 @@ impl Scene {
             door: Door::Direct,
             up,
             down,
+            late_ends: false,
             abort: None,
         };
         let entries: [SocketAddr; 1] = [self.proxy.address()];
