@@ -118,6 +118,9 @@ impl Plan {
 /// [`enum@Error`] when a program is missing, does not start, or this machine does not play along. What a program does
 /// wrong is in the report.
 pub fn run(plan: &Plan, progress: &(dyn Fn(&str) + Sync)) -> Result<Report, Error> {
+    // Building them is no part of the run.
+    plan.server.prepare()?;
+    plan.client.prepare()?;
     let mut run = Run {
         plan,
         progress,

@@ -70,8 +70,6 @@ impl Network {
     /// # Errors
     /// [`enum@Error`] when a program is missing or doesn't get there in time.
     pub(super) fn start(plan: &Plan, mode: Mode) -> Result<Self, Error> {
-        plan.server.prepare()?;
-        plan.client.prepare()?;
         let (server_port, socks_port) = (free_port()?, free_port()?);
         let server = (Ipv4Addr::LOCALHOST, server_port).into();
         let mut network = Self { members: Vec::new(), links: Vec::new(), entries: Vec::new() };
