@@ -5,11 +5,15 @@
 //! - [`record`]: recording what reaches an engine, and replaying it.
 //! - [`interop`]: real processes, ours and others, driven over loopback sockets.
 //! - [`mod@bench`]: how fast tunnels carry checked bytes, ours and others side by side.
+//! - [`chaos`]: real processes under load while links are cut and processes are killed.
+//! - [`chart`]: line charts as SVG.
 //! - [`fuzz`]: what must hold for any bytes, for fuzzers and for their corpora.
 //! - [`certificates`]: an authority for tests over TLS.
 
 pub mod bench;
 pub mod certificates;
+pub mod chaos;
+pub mod chart;
 pub mod fuzz;
 pub mod interop;
 pub mod record;

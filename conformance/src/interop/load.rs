@@ -162,7 +162,11 @@ pub fn ask(stream: &mut TcpStream, key: u64, length: u64) -> io::Result<()> {
     stream.write_all(&[key.to_be_bytes(), length.to_be_bytes()].concat())
 }
 
-fn read_header(stream: &mut TcpStream) -> io::Result<(u64, u64)> {
+/// What [`ask`] has sent.
+///
+/// # Errors
+/// Those of the socket; [`io::ErrorKind::UnexpectedEof`] when it ends early.
+pub fn read_header(stream: &mut TcpStream) -> io::Result<(u64, u64)> {
     let number = |stream: &mut TcpStream| {
         let bytes = read_bytes(stream, 8)?;
         Ok::<_, io::Error>(bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)))

@@ -8,6 +8,7 @@ mod cast;
 mod certificates;
 mod driver;
 mod error;
+pub mod http;
 pub mod load;
 pub mod matrix;
 mod network;

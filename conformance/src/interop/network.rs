@@ -10,8 +10,6 @@ use super::{Cast, Error, Process, Program, Reverse};
 
 /// The secret of a network's server: of its forward client or of its providers.
 const TOKEN: &str = "interop-token";
-/// The line of a provider that is logged in.
-const PROVIDER_READY: &str = "Authentication successful for reverse proxy";
 /// The line of a server that has a connector token.
 const CONNECTOR_TOKEN_ADDED: &str = "New connector token added";
 /// How often a port without a line of its own is tried.
@@ -181,7 +179,7 @@ impl Starter {
         let token = matches!(self.cast, Cast::Autonomy { .. }).then(|| connector_token(number));
         let command = program.provider(url, TOKEN, token.as_deref(), 1)?;
         let process = Process::spawn(format!("{} provider {number}", program.name()), command)?;
-        process.wait_for_lines(PROVIDER_READY, 1, self.left())?;
+        process.wait_for_lines(program.provider_ready(), 1, self.left())?;
         Ok(process)
     }
 

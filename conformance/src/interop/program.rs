@@ -107,7 +107,7 @@ impl Program {
     ///
     /// # Errors
     /// [`Error::Missing`] with what cargo said when it can't be built.
-    pub(super) fn prepare(self) -> Result<(), Error> {
+    pub fn prepare(self) -> Result<(), Error> {
         match self {
             Self::Ours(driver) => driver.binary().map(drop),
             Self::Real(_) | Self::Pywssocks => Ok(()),
@@ -226,6 +226,12 @@ impl Program {
             Self::Ours(_) | Self::Real(_) => "Local proxy server started",
             Self::Pywssocks => "SOCKS5 server started",
         }
+    }
+
+    /// The line of a provider that is logged in.
+    #[must_use]
+    pub fn provider_ready(self) -> &'static str {
+        "Authentication successful for reverse proxy"
     }
 
     fn command(self) -> Result<Command, Error> {

@@ -18,7 +18,7 @@ fn as_i64(bytes: usize) -> i64 {
 pub(crate) struct SendWindow {
     left: i64,
     window: i64,
-    /// The most that was ever left: the receiver has made its window at least so large.
+    /// The most that was ever left, or granted at once: the receiver has made its window at least so large.
     seen: i64,
 }
 
@@ -42,7 +42,7 @@ impl SendWindow {
 
     pub(crate) fn on_granted(&mut self, bytes: u32) {
         self.left = self.left.saturating_add(bytes.into());
-        self.seen = self.seen.max(self.left);
+        self.seen = self.seen.max(self.left).max(bytes.into());
     }
 
     /// The longest message that should be made: with longer ones, one would have to be consumed before
@@ -200,8 +200,11 @@ mod tests {
         window.on_sent(50);
         window.on_granted(50 + 100);
         assert_eq!(window.longest_message(), 100);
-        assert!(window.allows(200) && window.allows(1000), "more than half of the first window is left");
-        window.on_sent(150);
+        window.on_sent(200);
+        window.on_granted(100 + 200);
+        assert_eq!(window.longest_message(), 150, "although less is left");
+        assert!(window.allows(300) && window.allows(1000), "more than half of the first window is left");
+        window.on_sent(250);
         assert!(window.allows(50) && !window.allows(51));
     }
 }

@@ -23,6 +23,7 @@ mod net;
 mod pair;
 mod passwords;
 mod properties;
+mod read_ahead;
 mod rerouting;
 mod reverse;
 mod session;
