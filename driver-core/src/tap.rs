@@ -10,6 +10,8 @@ use linksocks_sansio::{Engine, Input, Output, Stats};
 /// An engine is a function of its configuration, its seed and its inputs, so a tap that keeps the
 /// inputs, with their times and how many outputs were polled in between, can repeat the run.
 ///
+/// It sees everything as it is, tokens and payloads included: whoever keeps that keeps it secret.
+///
 /// Called by the task that runs the engine: it must not block.
 pub trait Tap: Send + 'static {
     /// The engine was made at `now`.
