@@ -47,6 +47,8 @@
 //!         | Output::Read { .. }
 //!         | Output::Accept { .. }
 //!         | Output::ReceiveDatagrams { .. } => {}
+//!         // What is left of such a permission is taken back; Revoked tells how much that was.
+//!         Output::Revoke { .. } => {}
 //!         // For logs and for the embedder.
 //!         Output::Event(event) => println!("{event:?}"),
 //!         // Nothing else to do until then, or until the next input.
