@@ -247,7 +247,7 @@ impl Accounts {
         self.refusals
     }
 
-    /// Takes the next piece of news.
+    /// Takes the news.
     pub(crate) fn take_news(&mut self) -> Vec<Exhausted> {
         std::mem::take(&mut self.news)
     }

@@ -1,5 +1,6 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112) as far as proxies need it: as the client of one and as one; and
-//! the HTTP API of a server, [`admin`]; and who is behind a reverse proxy, [`forwarded`]. The proxy that applications talk to is inside the engines.
+//! the HTTP API of a server, [`admin`]; and who is behind a reverse proxy, [`forwarded`]. The proxy that
+//! applications talk to is inside the engines.
 
 pub mod admin;
 mod basic;

@@ -23,8 +23,9 @@ pub(crate) struct Control {
     queue: VecDeque<(Bytes, bool)>,
     /// Of all messages.
     bytes: usize,
-    /// Of the answers, with what they take beyond their bytes. The rest does not count for [`Self::is_congested`]: two peers that are busy with
-    /// requests of their own must not stop listening to each other.
+    /// Of the answers, with what they take beyond their bytes. The rest does not count for
+    /// [`Self::is_congested`]: two peers that are busy with requests of their own must not stop listening to
+    /// each other.
     answers: usize,
     /// The number of partners; nobody needs to know what it was before.
     partners: Option<Bytes>,

@@ -96,11 +96,16 @@ impl Relay {
         self.on_crossing(id, crossing);
     }
 
-    /// What waits is charged to another link now, which may have to wait for memory in its place.
-    pub(super) fn settle_anew(&mut self, id: LinkId) {
-        if let Some(link) = self.links.get_mut(id).filter(|link| !link.budget.is_paid()) {
-            link.budget.forgive();
-            self.settle(Some(id));
+    /// Asks those who could not pay for what waits of a link once more. If they still can't, it waits behind all
+    /// others that do.
+    pub(super) fn settle_anew(&mut self, id: Option<LinkId>) {
+        let budget = match id {
+            Some(id) => self.links.get_mut(id).map(|link| &mut link.budget),
+            None => Some(&mut self.detached),
+        };
+        if let Some(budget) = budget.filter(|budget| !budget.is_paid()) {
+            budget.forgive();
+            self.settle(id);
         }
     }
 
@@ -110,14 +115,7 @@ impl Relay {
         const AT_ONCE: usize = 8;
         for _ in 0..self.unpaid.len().min(AT_ONCE) {
             let Some(Unpaid { link, .. }) = self.unpaid.pop_front() else { break };
-            let budget = match link {
-                Some(id) => self.links.get_mut(id).map(|link| &mut link.budget),
-                None => Some(&mut self.detached),
-            };
-            if let Some(budget) = budget.filter(|budget| !budget.is_paid()) {
-                budget.forgive();
-                self.settle(link);
-            }
+            self.settle_anew(link);
         }
     }
 

@@ -35,8 +35,8 @@ impl Relay {
         let Some(channel) = self.channels.get(key).filter(|channel| channel.is_reading()) else { return };
         let Some(id) = channel.socket() else { return };
         let Some(socket) = self.sockets.get_mut(id) else { return };
-        let wanted = socket.pacer.window(largest, ahead);
-        let window = self.pay_read_ahead(key, id, wanted);
+        let (wanted, outstanding) = (socket.pacer.window(largest, ahead), socket.pacer.outstanding());
+        let window = self.pay_read_ahead(key, wanted, outstanding);
         let Some(socket) = self.sockets.get_mut(id) else { return };
         if let Some(credit) = socket.pacer.top_up(window) {
             match socket.application {
@@ -57,13 +57,13 @@ impl Relay {
         self.grant_read(key);
     }
 
-    /// Pays for a window of a channel's socket. Returns the window that it may have.
-    fn pay_read_ahead(&mut self, key: ChannelKey, socket: SocketId, wanted: usize) -> usize {
+    /// Pays for a window of a channel's socket, of which so much is `outstanding`. Returns the window that it
+    /// may have.
+    fn pay_read_ahead(&mut self, key: ChannelKey, wanted: usize, outstanding: usize) -> usize {
         let Some(channel) = self.channels.get_mut(key) else { return 0 };
         let Some(Link { loans, read_ahead, .. }) = self.links.get_mut(channel.link) else {
             return wanted.min(ReadPacer::FREE);
         };
-        let outstanding = self.sockets.get(socket).map_or(0, |socket| socket.pacer.outstanding());
         let extra = wanted.max(outstanding).saturating_sub(ReadPacer::FREE);
         if extra == channel.read_ahead {
             return wanted;

@@ -309,7 +309,8 @@ impl Relay {
         if let Some(link) = links.get_mut(from) {
             link.datagram_bytes -= datagrams;
         }
-        self.settle_anew(to);
+        // In place of the lost link, this one may have to wait for memory.
+        self.settle_anew(Some(to));
         self.on_stall_check(Some(to));
     }
 

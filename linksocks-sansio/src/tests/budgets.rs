@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::epoch;
@@ -101,6 +102,15 @@ impl Client {
     }
 }
 
+/// Clients that send for as long as the server reads from them, one after the other.
+fn crowd(server: &mut Host<ServerEngine>, numbers: RangeInclusive<u8>, token: &str) -> Vec<Client> {
+    let clients: Vec<_> = numbers.map(|number| Client::join(server, number, token)).collect();
+    for client in &clients {
+        client.fill(server);
+    }
+    clients
+}
+
 /// What was reached, each time it was told.
 fn told(server: &mut Host<ServerEngine>) -> Vec<(Resource, Account)> {
     let told = server.events.iter().filter_map(|event| match event {
@@ -120,10 +130,7 @@ fn each() -> usize {
 #[test]
 fn all_links_together_keep_to_the_memory_and_each_goes_on() {
     let mut server = server(32 << 20, 32 << 20);
-    let clients: Vec<_> = (1..=30).map(|number| Client::join(&mut server, number, TOKENS[0])).collect();
-    for client in &clients {
-        client.fill(&mut server);
-    }
+    let clients = crowd(&mut server, 1..=30, TOKENS[0]);
     let queued = server.engine.stats().receive_queued;
     assert!(queued <= (16 << 20) + clients.len() * each(), "{queued}");
     assert_eq!(told(&mut server), [(Resource::Received, Account::Everybody)], "once");
@@ -158,10 +165,7 @@ fn memory_that_is_given_back_goes_to_those_who_wait() {
 #[test]
 fn one_token_leaves_memory_to_others() {
     let mut server = server(32 << 20, 8 << 20);
-    let greedy: Vec<_> = (1..=8).map(|number| Client::join(&mut server, number, TOKENS[0])).collect();
-    for client in &greedy {
-        client.fill(&mut server);
-    }
+    let greedy = crowd(&mut server, 1..=8, TOKENS[0]);
     let taken = server.engine.stats().receive_queued;
     assert!(taken <= (4 << 20) + greedy.len() * each(), "{taken}");
     assert!(matches!(told(&mut server)[..], [(Resource::Received, Account::Token(_))]));
@@ -200,10 +204,7 @@ fn nobody_is_reset_for_another_token() {
     let quiet = Client::join(&mut server, 1, TOKENS[1]);
     quiet.send(&mut server);
     quiet.send(&mut server);
-    let greedy: Vec<_> = (2..=8).map(|number| Client::join(&mut server, number, TOKENS[0])).collect();
-    for client in &greedy {
-        client.fill(&mut server);
-    }
+    let greedy = crowd(&mut server, 2..=8, TOKENS[0]);
     for _ in 0..30 {
         server.now += SECOND;
         server.input(Input::Timeout);
